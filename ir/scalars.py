@@ -1,0 +1,144 @@
+"""Scalar functions of `tw.map` and `tile.map`: one row each.
+
+A row gives the number of arguments, how the result's type follows, the cost in flops (one add is 1), whether the result
+is exactly rounded (bit-equal on every target), and the reference in torch, as text evaluated with `torch` in scope and
+arguments ``a, b, c``. Every printer has a table of texts for the same names; a test shows that they are complete.
+Adding a function is adding a row here and one in each printer.
+"""
+
+from dataclasses import dataclass
+
+FLOAT, INT, BOOL = "float", "int", "bool"
+
+
+@dataclass(frozen=True)
+class ScalarFunction:
+    """`accepts`: kinds of operands; `result`: ``same`` (as the operands) or ``bool``; all operands share one type,
+    except `where` (condition first) and `cast`."""
+
+    name: str
+    arity: int
+    reference: str
+    cost: int = 1
+    exact: bool = True
+    accepts: tuple[str, ...] = (FLOAT, INT)
+    result: str = "same"
+
+
+_F = (FLOAT,)
+_IB = (INT, BOOL)
+_ALL = (FLOAT, INT, BOOL)
+
+SCALARS: dict[str, ScalarFunction] = {
+    row.name: row
+    for row in (
+        # arithmetic
+        ScalarFunction("add", 2, "a + b"),
+        ScalarFunction("sub", 2, "a - b"),
+        ScalarFunction("mul", 2, "a * b"),
+        ScalarFunction("div", 2, "a / b", cost=4, accepts=_F),
+        ScalarFunction("floor_div", 2, "torch.div(a, b, rounding_mode='floor')", cost=6),
+        ScalarFunction("trunc_div", 2, "torch.div(a, b, rounding_mode='trunc')", cost=6),
+        ScalarFunction("remainder", 2, "torch.remainder(a, b)", cost=8),
+        ScalarFunction("fmod", 2, "torch.fmod(a, b)", cost=8),
+        ScalarFunction("neg", 1, "-a"),
+        ScalarFunction("abs", 1, "torch.abs(a)"),
+        ScalarFunction("sign", 1, "torch.sign(a)", cost=2),
+        ScalarFunction("maximum", 2, "torch.maximum(a, b)", accepts=_ALL),
+        ScalarFunction("minimum", 2, "torch.minimum(a, b)", accepts=_ALL),
+        ScalarFunction("fmax", 2, "torch.fmax(a, b)"),
+        ScalarFunction("fmin", 2, "torch.fmin(a, b)"),
+        ScalarFunction("reciprocal", 1, "torch.reciprocal(a)", cost=4, accepts=_F),
+        ScalarFunction("sqrt", 1, "torch.sqrt(a)", cost=4, accepts=_F),
+        ScalarFunction("rsqrt", 1, "torch.rsqrt(a)", cost=8, exact=False, accepts=_F),
+        ScalarFunction("pow", 2, "torch.pow(a, b)", cost=40, exact=False),
+        ScalarFunction("copysign", 2, "torch.copysign(a, b)", accepts=_F),
+        # rounding
+        ScalarFunction("floor", 1, "torch.floor(a)", accepts=_F),
+        ScalarFunction("ceil", 1, "torch.ceil(a)", accepts=_F),
+        ScalarFunction("trunc", 1, "torch.trunc(a)", accepts=_F),
+        ScalarFunction("round", 1, "torch.round(a)", accepts=_F),
+        # exponentials and their kin
+        ScalarFunction("exp", 1, "torch.exp(a)", cost=12, exact=False, accepts=_F),
+        ScalarFunction("exp2", 1, "torch.exp2(a)", cost=12, exact=False, accepts=_F),
+        ScalarFunction("expm1", 1, "torch.expm1(a)", cost=20, exact=False, accepts=_F),
+        ScalarFunction("log", 1, "torch.log(a)", cost=14, exact=False, accepts=_F),
+        ScalarFunction("log2", 1, "torch.log2(a)", cost=14, exact=False, accepts=_F),
+        ScalarFunction("log10", 1, "torch.log10(a)", cost=14, exact=False, accepts=_F),
+        ScalarFunction("log1p", 1, "torch.log1p(a)", cost=20, exact=False, accepts=_F),
+        ScalarFunction("sigmoid", 1, "torch.sigmoid(a)", cost=18, exact=False, accepts=_F),
+        ScalarFunction("tanh", 1, "torch.tanh(a)", cost=20, exact=False, accepts=_F),
+        ScalarFunction("erf", 1, "torch.erf(a)", cost=24, exact=False, accepts=_F),
+        ScalarFunction("erfc", 1, "torch.erfc(a)", cost=40, exact=False, accepts=_F),
+        ScalarFunction("lgamma", 1, "torch.lgamma(a)", cost=80, exact=False, accepts=_F),
+        # trigonometry
+        ScalarFunction("sin", 1, "torch.sin(a)", cost=20, exact=False, accepts=_F),
+        ScalarFunction("cos", 1, "torch.cos(a)", cost=20, exact=False, accepts=_F),
+        ScalarFunction("tan", 1, "torch.tan(a)", cost=40, exact=False, accepts=_F),
+        ScalarFunction("asin", 1, "torch.asin(a)", cost=40, exact=False, accepts=_F),
+        ScalarFunction("acos", 1, "torch.acos(a)", cost=40, exact=False, accepts=_F),
+        ScalarFunction("atan", 1, "torch.atan(a)", cost=40, exact=False, accepts=_F),
+        ScalarFunction("atan2", 2, "torch.atan2(a, b)", cost=50, exact=False, accepts=_F),
+        ScalarFunction("sinh", 1, "torch.sinh(a)", cost=40, exact=False, accepts=_F),
+        ScalarFunction("cosh", 1, "torch.cosh(a)", cost=40, exact=False, accepts=_F),
+        ScalarFunction("asinh", 1, "torch.asinh(a)", cost=40, exact=False, accepts=_F),
+        ScalarFunction("acosh", 1, "torch.acosh(a)", cost=40, exact=False, accepts=_F),
+        ScalarFunction("atanh", 1, "torch.atanh(a)", cost=40, exact=False, accepts=_F),
+        # comparison
+        ScalarFunction("eq", 2, "a == b", accepts=_ALL, result="bool"),
+        ScalarFunction("ne", 2, "a != b", accepts=_ALL, result="bool"),
+        ScalarFunction("lt", 2, "a < b", accepts=_ALL, result="bool"),
+        ScalarFunction("le", 2, "a <= b", accepts=_ALL, result="bool"),
+        ScalarFunction("gt", 2, "a > b", accepts=_ALL, result="bool"),
+        ScalarFunction("ge", 2, "a >= b", accepts=_ALL, result="bool"),
+        ScalarFunction("isnan", 1, "torch.isnan(a)", accepts=_F, result="bool"),
+        ScalarFunction("isinf", 1, "torch.isinf(a)", accepts=_F, result="bool"),
+        # logic and bits; on bool `and`, `or`, `xor`, `not` are logical
+        ScalarFunction("and", 2, "a & b", accepts=_IB),
+        ScalarFunction("or", 2, "a | b", accepts=_IB),
+        ScalarFunction("xor", 2, "a ^ b", accepts=_IB),
+        ScalarFunction("not", 1, "~a", accepts=_IB),
+        ScalarFunction("shl", 2, "a << b", accepts=(INT,)),
+        ScalarFunction("shr", 2, "a >> b", accepts=(INT,)),
+        # selection and conversion
+        ScalarFunction("where", 3, "torch.where(a, b, c)", accepts=_ALL),
+        ScalarFunction("cast", 1, "a", accepts=_ALL, result="any"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """A combiner of `tw.reduce` and of `tile.for`: `reference` is torch text with `x` and `dims` in scope, kept dims."""
+
+    name: str
+    reference: str
+    accepts: tuple[str, ...] = (FLOAT, INT)
+    exact: bool = True
+    result: str = "same"
+
+
+REDUCTIONS: dict[str, Reduction] = {
+    row.name: row
+    for row in (
+        Reduction("sum", "torch.sum(x, dims, keepdim=True, dtype=x.dtype)", exact=False),
+        Reduction("prod", "prod_over(x, dims)", exact=False),
+        Reduction("max", "torch.amax(x, dims, keepdim=True)", accepts=_ALL),
+        Reduction("min", "torch.amin(x, dims, keepdim=True)", accepts=_ALL),
+        Reduction("any", "torch.any(x, dims, keepdim=True)", accepts=(BOOL,)),
+        Reduction("all", "torch.all(x, dims, keepdim=True)", accepts=(BOOL,)),
+        # first position of the extreme value, NaN counts as extreme; one dim only
+        Reduction("argmax", "torch.argmax(x, dims[0], keepdim=True)", accepts=_ALL, result="i64"),
+        Reduction("argmin", "torch.argmin(x, dims[0], keepdim=True)", accepts=_ALL, result="i64"),
+    )
+}
+
+SCANS: dict[str, str] = {"sum": "torch.cumsum(x, dim, dtype=x.dtype)"}
+
+
+def kind_of(dtype_name: str) -> str:
+    """`float`, `int` or `bool`: the operand kind a scalar function sees."""
+    from .dtypes import DTYPES
+
+    kind = DTYPES[dtype_name].kind
+    return INT if kind in ("int", "uint") else kind
