@@ -1,0 +1,499 @@
+"""Lowering a fused region to a tile kernel: rows run in parallel; reductions go over each row in phases.
+
+All reductions that do not wait for each other share a phase; what depends on them is computed in the next one. Values
+that do not change in an inner loop are computed outside it by construction: each op is put into the outermost loop that
+it depends on. A value that several phases need and that costs more to compute than to read is kept in a row of scratch.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from xdsl.dialects.builtin import FileLineColLoc, LocationAttr, NameLoc
+from xdsl.ir import Block, Operation, SSAValue
+
+from tilewright.ir import tile, tw
+from tilewright.ir.dtypes import DTYPES, compute_dtype, itemsize
+from tilewright.ir.expr import IntExpr, free_symbols, symbol
+from tilewright.ir.scalars import REDUCTIONS, SCALARS
+from tilewright.ir.target import Target
+from tilewright.ir.text import fuse_locations
+from tilewright.ir.types import RefType, ScalarAttr, TensorType
+
+from .indexing import Index, dot
+from .loops import AccessWalk, Loop, Nest, choose_nest
+from .walk import Mask, Walk, domain_for
+
+SUM_BLOCK = 4096
+"""Elements: longer float sums are added up in blocks (`tile.for ... block`)."""
+SCRATCH_LIMIT = 64 << 10
+"""Bytes: a row of scratch must stay in the nearest caches."""
+RECOMPUTE_LIMIT = 4
+"""Cost (adds and loads) up to which a value is computed again in a later phase instead of kept."""
+
+
+@dataclass(frozen=True)
+class Emitted:
+    """A tile value and the depth of the loop whose body holds it."""
+
+    value: SSAValue
+    depth: int
+
+
+@dataclass
+class Frame:
+    """An open loop: its body so far, and what is memoised while it is open."""
+
+    loop: Loop | None
+    block: Block
+    keys: list[Any] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A value that later phases read back from memory."""
+
+    ref: SSAValue
+    offset: IntExpr
+    phase: int
+    is_output: bool
+
+
+class RegionEmitter(Walk):
+    """Emits the tile program of one region."""
+
+    def __init__(
+        self, ops: Sequence[Operation], outputs: Sequence[SSAValue], nest: Nest,
+        refs: Mapping[SSAValue, SSAValue], strides: Mapping[SSAValue, tuple[IntExpr, ...]],
+        output_refs: Sequence[SSAValue], output_strides: Sequence[tuple[IntExpr, ...]], body: Block,
+    ):
+        super().__init__(ops, nest.domain)
+        self.ordered = list(ops)
+        self.outputs = list(outputs)
+        self.nest = nest
+        self.refs, self.strides = refs, strides
+        self.output_refs, self.output_strides = output_refs, output_strides
+        self.frames = [Frame(None, body)]
+        self.depth_of_name: dict[str, int] = {}
+        self.emitted: dict[Any, Emitted] = {}
+        self.reduced: dict[Operation, Emitted] = {}
+        self.kept: dict[SSAValue, Kept] = {}
+        self.phase = 0
+        self.location: LocationAttr | None = None
+        self.labels = 0
+
+    # Emission
+    def depth(self, exprs: Sequence[IntExpr], operands: Sequence[Emitted] = ()) -> int:
+        names = set().union(*(free_symbols(e) for e in exprs)) if exprs else set()
+        return max([0, *(self.depth_of_name.get(n, 0) for n in names), *(o.depth for o in operands)])
+
+    def emit(self, op: Operation, depth: int, hint: str | None = None) -> Emitted | None:
+        """Append to the body of the loop at `depth`."""
+        if self.location is not None:
+            op.location = self.location
+        self.frames[depth].block.add_op(op)
+        if not op.results:
+            return None
+        op.results[0].name_hint = hint
+        return Emitted(op.results[0], depth)
+
+    def emit_once(self, key: Any, make: Callable[[], Operation], depth: int, hint: str | None = None) -> Emitted:
+        """Append unless an equal op is in an open loop already."""
+        if key not in self.emitted:
+            result = self.emit(make(), depth, hint)
+            assert result is not None
+            self.emitted[key] = result
+            self.frames[depth].keys.append(("emitted", key))
+        return self.emitted[key]
+
+    def visit(self, value: SSAValue, index: Index, mask: Mask = ()) -> Any:
+        key = (value, index, mask)
+        if key in self.memo:
+            return self.memo[key]
+        kept = self.kept.get(value)
+        own = kept is not None and not mask and index == self.domain.index_in(
+            tw.tensor_type(value).shape, self.ranges)
+        if own and kept is not None and kept.phase < self.phase:
+            dtype = compute_dtype(tw.tensor_type(value).dtype)
+            result = self.emit_once(
+                (kept.ref, kept.offset), lambda: tile.LoadOp.make(kept.ref, kept.offset, dtype),
+                self.depth([kept.offset]), value.name_hint,
+            )
+            self.memo[key] = result
+            self.frames[result.depth].keys.append(("memo", key))
+            return result
+        outer = self.location
+        if isinstance(value.owner, Operation) and value.owner in self.ops:
+            self.location = value.owner.location
+        result = super().visit(value, index, mask)
+        self.location = outer
+        self.frames[result.depth].keys.append(("memo", key))
+        if own and kept is not None and kept.phase == self.phase and not kept.is_output:
+            self.emit(tile.StoreOp.make(kept.ref, kept.offset, result.value), len(self.frames) - 1)
+        return result
+
+    def open(self, loop: Loop) -> None:
+        self.frames.append(Frame(loop, Block()))
+        self.depth_of_name[loop.axis.name] = len(self.frames) - 1
+
+    def close(self, reduce: Sequence[str] = (), dtypes: Sequence[str] = (), values: Sequence[SSAValue] = ()) -> tile.ForOp:
+        frame = self.frames.pop()
+        assert frame.loop is not None
+        if reduce:
+            frame.block.add_op(tile.YieldOp.create(operands=list(values)))
+        for kind, key in frame.keys:
+            (self.memo if kind == "memo" else self.emitted).pop(key, None)
+        for name in (*frame.labels, frame.loop.axis.name):
+            self.depth_of_name.pop(name, None)
+        block = None
+        extent = frame.loop.axis.extent
+        if any(r == "sum" and DTYPES[d].is_float for r, d in zip(reduce, dtypes)) and not (
+            isinstance(extent, int) and extent <= SUM_BLOCK
+        ):
+            block = SUM_BLOCK
+        loop = tile.ForOp.make(frame.loop.axis.name, extent, frame.loop.kind, frame.block, reduce, dtypes, block)
+        loop.location = fuse_locations(op.location for op in frame.block.ops)
+        self.frames[-1].block.add_op(loop)
+        return loop
+
+    # What the walk asks for
+    def load(self, value: SSAValue, index: Index, mask: Mask) -> Emitted:
+        offset = self.ranges.simplify(dot(index, self.strides[value]))
+        dtype = tw.tensor_type(value).dtype
+        return self.emit_once(
+            (value, offset, mask),
+            lambda: tile.LoadOp.make(self.refs[value], offset, compute_dtype(dtype), mask, _zero(dtype)),
+            self.depth([offset, *mask]), value.name_hint,
+        )
+
+    def constant(self, value: bool | int | float, type: TensorType) -> Emitted:
+        dtype = compute_dtype(type.dtype)
+        if DTYPES[dtype].is_float:
+            value = float(value)
+        return self.emit_once((ScalarAttr(value), dtype), lambda: tile.ConstantOp.make(value, dtype), 0)
+
+    def integer(self, expr: IntExpr, type: TensorType) -> Emitted:
+        value = self.emit_once(("expr", expr), lambda: tile.ExprOp.make(expr), self.depth([expr]))
+        return value if type.dtype == "i64" else self.cast(value, type.dtype)
+
+    def cast(self, value: Emitted, dtype: str) -> Emitted:
+        if tile.value_dtype(value.value) == dtype:
+            return value
+        return self.emit_once(
+            ("cast", value.value, dtype), lambda: tile.MapOp.make("cast", [value.value], dtype), value.depth
+        )
+
+    def map(self, op: tw.MapOp, args: list[Any], index: Index) -> Emitted:
+        result = tw.tensor_type(op.result)
+        if op.fn.data == "cast":
+            # A conversion to a half that the model asks for rounds, also where the value stays in a register.
+            return self.cast(self.cast(args[0], result.dtype), compute_dtype(result.dtype))
+        fn = op.fn.data
+        dtype = "bool" if SCALARS[fn].result == "bool" else compute_dtype(result.dtype)
+        values = [a.value for a in args]
+        return self.emit_once(
+            ("map", fn, *values), lambda: tile.MapOp.make(fn, values, dtype), self.depth([], args),
+            op.result.name_hint or fn,
+        )
+
+    def select(self, condition: Mask, inside: Any, outside: Any, type: TensorType) -> Emitted:
+        cond = self.emit_once(("cond", condition), lambda: tile.CondOp.make(condition), self.depth(condition))
+        args = [cond, inside, outside]
+        values = [a.value for a in args]
+        return self.emit_once(
+            ("map", "where", *values), lambda: tile.MapOp.make("where", values, compute_dtype(type.dtype)),
+            self.depth([], args),
+        )
+
+    def position(self, value: Any, extent: IntExpr, wrap: bool, mask: Mask) -> IntExpr:
+        label = f"j{self.labels}"
+        self.labels += 1
+        depth = self.depth([extent, *mask], [value])
+        wide = self.cast(value, "i64")
+        self.emit(tile.IndexOp.make(label, wide.value, extent, wrap, mask), depth)
+        self.depth_of_name[label] = depth
+        self.frames[depth].labels.append(label)
+        self.ranges.extents[label] = extent
+        return symbol(label)
+
+    def reduction(self, op: tw.ReduceOp) -> Emitted:
+        return self.reduced[op]
+
+    def scan(self, op: tw.ScanOp, mask: Mask) -> Emitted:
+        source = self.visit(op.source, self.canonical_index(op))
+        if not self.nest.cols:
+            return source  # along a dim of size 1
+        return self.emit_once(
+            ("scan", op), lambda: tile.ScanOp.make(op.fn.data, source.value), len(self.frames) - 1
+        )
+
+    # The program
+    def run(self) -> None:
+        plan = PhasePlan(self)
+        for loop in self.nest.rows:
+            self.open(loop)
+        if not self.nest.cols:
+            for level in range(plan.levels):
+                for op in plan.reductions[level]:
+                    self.reduced[op] = self.reduce_nothing(op)
+            self.store_outputs(range(len(self.outputs)))
+        else:
+            plan.keep_values()
+            for self.phase in range(plan.levels + 1):
+                self.run_phase(plan)
+            self.store_outputs(plan.row_outputs)
+        for _ in self.nest.rows:
+            self.close()
+
+    def reduce_nothing(self, op: tw.ReduceOp) -> Emitted:
+        """A reduction over dims of size 1 is its operand."""
+        if REDUCTIONS[op.fn.data].result == "i64":
+            return self.constant(0, TensorType.get((), "i64"))
+        return self.visit(op.source, self.canonical_index(op))
+
+    def run_phase(self, plan: PhasePlan) -> None:
+        reductions = plan.reductions[self.phase] if self.phase < plan.levels else []
+        outputs = plan.outputs[self.phase]
+        if not reductions and not outputs:
+            return
+        for loop in self.nest.cols:
+            self.open(loop)
+        sources = [self.visit(op.source, self.canonical_index(op)) for op in reductions]
+        self.store_outputs(outputs)
+        names = [op.fn.data for op in reductions]
+        values = [s.value for s in sources]
+        dtypes = ["i64" if REDUCTIONS[n].result == "i64" else tile.value_dtype(v) for n, v in zip(names, values)]
+        for _ in self.nest.cols:
+            closed = self.close(names, dtypes, values)
+            values = list(closed.outputs)
+        for op, value in zip(reductions, values):
+            value.name_hint = op.result.name_hint or op.fn.data
+            self.reduced[op] = Emitted(value, len(self.frames) - 1)
+
+    def store_outputs(self, positions: Sequence[int]) -> None:
+        for position in positions:
+            value = self.outputs[position]
+            shape = tw.tensor_type(value).shape
+            index = self.domain.index_in(shape, self.ranges)
+            stored = self.visit(*_without_final_rounding(self, value, index))
+            offset = self.output_offset(position)
+            self.location = value.owner.location if isinstance(value.owner, Operation) else None
+            depth = len(self.frames) - 1
+            self.emit(tile.StoreOp.make(self.output_refs[position], offset, stored.value), depth)
+            self.location = None
+
+    def output_offset(self, position: int) -> IntExpr:
+        shape = tw.tensor_type(self.outputs[position]).shape
+        index = self.domain.index_in(shape, self.ranges)
+        return self.ranges.simplify(dot(index, self.output_strides[position]))
+
+
+def _without_final_rounding(walk: RegionEmitter, value: SSAValue, index: Index) -> tuple[SSAValue, Index]:
+    """Storing rounds: skip a conversion to the very type that is stored."""
+    op = value.owner
+    if isinstance(op, tw.MapOp) and op in walk.ops and op.fn.data == "cast":
+        source, result = tw.tensor_type(op.args[0]), tw.tensor_type(op.result)
+        if result.dtype != compute_dtype(result.dtype) and compute_dtype(source.dtype) == compute_dtype(result.dtype):
+            if walk.kept.get(value) is None:
+                return op.args[0], index
+    return value, index
+
+
+def _zero(dtype: str) -> bool | int | float:
+    return False if dtype == "bool" else 0.0 if DTYPES[dtype].is_float else 0
+
+
+class PhasePlan:
+    """Which reductions and which outputs belong to which phase, and what is kept between phases."""
+
+    def __init__(self, emitter: RegionEmitter):
+        self.emitter = emitter
+        self.level: dict[SSAValue, int] = {}
+        for op in emitter.ordered:
+            level = max([0, *(self.level.get(o, 0) for o in op.operands)])
+            for result in op.results:
+                self.level[result] = level + 1 if isinstance(op, tw.ReduceOp) else level
+        reduces = [op for op in emitter.ordered if isinstance(op, tw.ReduceOp)]
+        self.levels = max([0, *(self.level[op.result] for op in reduces)])
+        self.reductions: list[list[tw.ReduceOp]] = [
+            [op for op in reduces if self.level[op.result] == level + 1] for level in range(self.levels)
+        ]
+        self.outputs: list[list[int]] = [[] for _ in range(self.levels + 1)]
+        self.row_outputs: list[int] = []
+        for position, value in enumerate(emitter.outputs):
+            if emitter.domain.is_full(tw.tensor_type(value).shape):
+                self.outputs[self.level[value]].append(position)
+            else:
+                self.row_outputs.append(position)
+
+    def roots(self, phase: int) -> list[SSAValue]:
+        """The values that the phase's loop computes for their own sake."""
+        sources = [op.source for op in self.reductions[phase]] if phase < self.levels else []
+        return sources + [self.emitter.outputs[i] for i in self.outputs[phase]]
+
+    def cone(self, roots: Sequence[SSAValue]) -> set[SSAValue]:
+        """The region's values, one for each point of the domain, that the roots are computed from."""
+        found: set[SSAValue] = set()
+        stack = list(roots)
+        while stack:
+            value = stack.pop()
+            op = value.owner
+            if value in found or not isinstance(op, Operation) or op not in self.emitter.ops:
+                continue
+            if isinstance(op, tw.ReduceOp):
+                continue
+            found.add(value)
+            stack.extend(op.operands)
+        return found
+
+    def cost(self, value: SSAValue) -> int:
+        """Adds and loads to compute one element of the value from memory."""
+        emitter = self.emitter
+        total = 0
+        seen: set[SSAValue] = set()
+        stack = [value]
+        while stack:
+            current = stack.pop()
+            if current in seen:
+                continue
+            seen.add(current)
+            op = current.owner
+            if isinstance(op, tw.ReduceOp):
+                continue
+            full = emitter.domain.is_full(tw.tensor_type(current).shape)
+            if not isinstance(op, Operation) or op not in emitter.ops:
+                total += full * (1 if itemsize(tw.tensor_type(current).dtype) >= 4 else 2)
+                continue
+            if isinstance(op, tw.MapOp):
+                total += full * SCALARS[op.fn.data].cost
+            if isinstance(op, (tw.GatherOp, tw.ConcatOp, tw.PadOp)):
+                total += 4
+            stack.extend(op.operands)
+        return total
+
+    def keep_values(self) -> None:
+        """Decide what later phases read back: outputs of theirs stored earlier, else scratch."""
+        emitter = self.emitter
+        if len(emitter.nest.cols) != 1 or self.levels == 0:
+            return
+        if any(loop.kind == "vector" for loop in emitter.nest.rows):
+            return  # lanes run over rows: scratch would be needed for each lane
+        axis = emitter.nest.cols[0].axis
+        cones = [self.cone(self.roots(p)) for p in range(self.levels + 1)]
+        phases = {v: [p for p, cone in enumerate(cones) if v in cone] for v in set().union(*cones)}
+        for op in emitter.ordered:
+            value = op.results[0]
+            used = phases.get(value, [])
+            if len(used) < 2 or not isinstance(op, tw.MapOp):
+                continue
+            type = tw.tensor_type(value)
+            if not emitter.domain.is_full(type.shape) or not self.entered(value, used[1:], phases):
+                continue
+            if self.cost(value) <= RECOMPUTE_LIMIT:
+                continue
+            dtype = compute_dtype(type.dtype)
+            output = self.output_position(value)
+            if output is not None and dtype == type.dtype and self.level[value] == used[0]:
+                offset = emitter.output_offset(output)
+                emitter.kept[value] = Kept(emitter.output_refs[output], offset, used[0], True)
+            elif isinstance(axis.extent, int) and axis.extent * itemsize(dtype) <= SCRATCH_LIMIT:
+                alloc = tile.AllocOp.make(axis.extent, dtype)
+                alloc.result.name_hint = f"{value.name_hint or op.fn.data}_row"
+                emitter.emit(alloc, len(emitter.frames) - 1)
+                emitter.kept[value] = Kept(alloc.result, symbol(axis.name), used[0], False)
+
+    def entered(self, value: SSAValue, later: Sequence[int], phases: Mapping[SSAValue, list[int]]) -> bool:
+        """Whether a later phase needs the value for something that earlier phases did not compute as well."""
+        for phase in later:
+            if value in self.roots(phase):
+                return True
+            for use in value.uses:
+                results = use.operation.results
+                if results and phase in phases.get(results[0], []) and len(phases[results[0]]) < 2:
+                    return True
+        return False
+
+    def output_position(self, value: SSAValue) -> int | None:
+        return next((i for i, v in enumerate(self.emitter.outputs) if v is value), None)
+
+
+_DIGITS = re.compile(r"(_\d+)+$")
+
+
+def kernel_name(ops: Sequence[Operation]) -> str:
+    """A name from the model's own operations: ``add_native_layer_norm``."""
+    names: dict[str, None] = {}
+    for op in ops:
+        location = op.location
+        for part in getattr(location, "locations", [location]):
+            if isinstance(part, NameLoc):
+                names[_DIGITS.sub("", part.desc.data)] = None
+    if not names:
+        for op in ops:
+            if isinstance(op, (tw.MapOp, tw.ReduceOp, tw.ScanOp)):
+                names[op.fn.data] = None
+            elif not isinstance(op, (tw.YieldOp, tw.ConstantOp)):
+                names[op.name.removeprefix("tw.")] = None
+    interesting = [n for n in names if n not in _DULL] or list(names)
+    kept = interesting if len(interesting) <= 4 else [*interesting[:2], *interesting[-2:]]
+    text = re.sub(r"\W", "_", "_".join(kept)) or "copy"
+    return text if text[0].isalpha() else f"k{text}"
+
+
+_DULL = {
+    "view", "_unsafe_view", "reshape", "permute", "t", "transpose", "unsqueeze", "squeeze", "expand", "slice",
+    "select", "clone", "_to_copy", "alias", "scalar_tensor", "cast", "broadcast", "iota", "arange", "full", "detach",
+}
+
+
+def lower_region(
+    ops: Sequence[Operation], inputs: Mapping[SSAValue, tuple[IntExpr, ...]], outputs: Sequence[SSAValue],
+    output_strides: Sequence[tuple[IntExpr, ...]], name: str, target: Target,
+) -> tile.KernelOp:
+    """The kernel that computes `outputs` from `inputs` (each with its strides, in elements).
+
+    Its pointers are the inputs in order, then the outputs. Raises CannotFuse where the ops do not fit one kernel.
+    """
+    domain = domain_for(ops, outputs)
+    access = AccessWalk(ops, domain, dict(inputs))
+    access.run(outputs)
+    expressions = list(access.expressions)
+    for value, strides in zip(outputs, output_strides):
+        index = domain.index_in(tw.tensor_type(value).shape, domain.ranges)
+        expressions.append(access.ranges.simplify(dot(index, strides)))
+    nest = choose_nest(domain, expressions, any(isinstance(op, tw.ScanOp) for op in ops), target)
+    types = [RefType.get(tw.tensor_type(v).dtype) for v in (*inputs, *outputs)]
+    body = Block(arg_types=types)
+    for arg, value in zip(body.args, (*inputs, *outputs)):
+        arg.name_hint = value.name_hint
+        if isinstance(value.owner, Operation) and isinstance(value.owner.location, (NameLoc, FileLineColLoc)):
+            arg.location = value.owner.location
+    emitter = RegionEmitter(
+        ops, outputs, nest, dict(zip(inputs, body.args)), inputs, body.args[len(inputs) :], output_strides, body
+    )
+    emitter.run()
+    sizes = sorted(_sizes_of(body))
+    kernel = tile.KernelOp.make(
+        name, "loop", body, range(len(inputs), len(inputs) + len(outputs)), sizes
+    )
+    kernel.location = fuse_locations(op.location for op in ops)
+    return kernel
+
+
+def _sizes_of(block: Block) -> set[str]:
+    """The symbols that the body needs from outside: all names but axes and labels."""
+    names: set[str] = set()
+    bound: set[str] = set()
+    for op in block.walk():
+        for expr in tile.index_expressions(op):
+            names |= free_symbols(expr)
+        if isinstance(op, tile.ForOp):
+            bound.add(op.axis.data)
+        elif isinstance(op, tile.IndexOp):
+            bound.add(op.label.data)
+    return names - bound
+
