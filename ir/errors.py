@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class TilewrightError(Exception):
@@ -26,7 +27,9 @@ class PassError(TilewrightError):
 
 
 class VerifyError(TilewrightError):
-    """IR that is not legal at its stage."""
+    """IR that is not legal at its stage; `op` is the op at fault, where there is one."""
+
+    op: Any = None
 
 
 class NumericMismatchError(TilewrightError):
@@ -41,6 +44,10 @@ class UnsupportedOpError(TilewrightError):
     """`fallback="error"` met ops that would have run in ATen; lists all of them."""
 
 
+class UnsupportedGraphError(TilewrightError):
+    """A graph that the IR cannot express (sizes that depend on data, mutation); ATen can run it as a whole."""
+
+
 class CompilerNotFoundError(TilewrightError):
     """No working C++ compiler; says how to get one."""
 
@@ -51,6 +58,10 @@ class KernelBuildError(TilewrightError):
 
 class InputError(TilewrightError):
     """A call with arguments that the compiled model was not made for."""
+
+
+class ExportError(TilewrightError):
+    """A model that torch.export cannot capture as one graph; carries the reason that torch gives."""
 
 
 class ArtifactError(TilewrightError):

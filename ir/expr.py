@@ -8,13 +8,14 @@ The text form is what sympy prints for the same polynomial up to the order of te
 from __future__ import annotations
 
 import ast
+import keyword
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Union
 
 IntExpr = Union[int, "Expr"]
 # A monomial is a sorted tuple of atoms; an atom is a name or an (operator, left, right) triple.
-Atom = Union[str, tuple[str, IntExpr, IntExpr]]
+Atom = str | tuple[str, IntExpr, IntExpr]
 Monomial = tuple[Atom, ...]
 
 
@@ -32,7 +33,7 @@ def _atom_text(atom: Atom) -> str:
 
 
 def _operand_text(expr: IntExpr) -> str:
-    return str(expr) if isinstance(expr, int) and expr >= 0 or _is_symbol(expr) else f"({expr})"
+    return str(expr) if (isinstance(expr, int) and expr >= 0) or _is_symbol(expr) else f"({expr})"
 
 
 def _is_symbol(expr: IntExpr) -> bool:
@@ -135,8 +136,8 @@ def _atom(atom: Atom) -> Expr:
 
 @lru_cache(maxsize=4096)
 def symbol(name: str) -> Expr:
-    """The expression that is just the name."""
-    if not name.isidentifier():
+    """The expression that is just the name: an ASCII identifier, and no word of Python's."""
+    if not (name.isidentifier() and name.isascii()) or keyword.iskeyword(name):
         raise ValueError(f"{name!r} is not a name")
     return _atom(name)
 
@@ -195,7 +196,8 @@ def _divide_monomial(monomial: Monomial, coefficient: int, right: IntExpr) -> tu
 
 def _split_multiples(left: IntExpr, right: IntExpr) -> tuple[IntExpr, IntExpr]:
     """`(whole, rest)` with ``left == whole * right + rest`` and no exact multiple of `right` in `rest`."""
-    whole, rest = [], []
+    whole: list[tuple[Monomial, int]] = []
+    rest: list[tuple[Monomial, int]] = []
     for monomial, coefficient in _terms(left):
         divided = _divide_monomial(monomial, coefficient, right)
         if divided is not None:
@@ -237,6 +239,9 @@ _AST_OPERATORS: dict[type, Callable[[IntExpr, IntExpr], IntExpr]] = {
 }
 
 
+_LARGEST_EXPONENT = 16
+
+
 @lru_cache(maxsize=4096)
 def parse(text: str) -> IntExpr:
     """Read the text form back. Raises ValueError on anything that is not an integer expression."""
@@ -251,18 +256,17 @@ def parse(text: str) -> IntExpr:
         if isinstance(node, ast.BinOp) and type(node.op) in _AST_OPERATORS:
             return _AST_OPERATORS[type(node.op)](build(node.left), build(node.right))
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow) and isinstance(node.right, ast.Constant):
-            base, result = build(node.left), 1
-            for _ in range(int(node.right.value)):  # type: ignore[arg-type]
-                result = result * base  # type: ignore[assignment]
-            return result
+            exponent = node.right.value
+            if type(exponent) is int and 0 <= exponent <= _LARGEST_EXPONENT:
+                return product([build(node.left)] * exponent)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("max", "min"):
-            left, right = map(build, node.args)
-            return _OPERATORS[node.func.id](left, right)
+            if len(node.args) == 2 and not node.keywords:
+                return _OPERATORS[node.func.id](build(node.args[0]), build(node.args[1]))
         raise ValueError(f"{text!r} is not an integer expression")
 
     try:
         return build(ast.parse(text, mode="eval").body)
-    except SyntaxError:
+    except (SyntaxError, ZeroDivisionError):
         raise ValueError(f"{text!r} is not an integer expression") from None
 
 
@@ -324,6 +328,26 @@ def hint(expr: IntExpr, sizes: Mapping[str, int] | None = None, default: int = 6
     return evaluate(expr, {name: (sizes or {}).get(name, default) for name in free_symbols(expr)})
 
 
+def _recombine(expr: IntExpr) -> IntExpr:
+    """``n*c*(e//n) + c*(e%n)`` is ``c*e``."""
+    if isinstance(expr, int):
+        return expr
+    terms = dict(expr.terms)
+    for monomial, coefficient in expr.terms:
+        for position, atom in enumerate(monomial):
+            if not isinstance(atom, tuple) or atom[0] != "%" or monomial not in terms:
+                continue
+            others = monomial[:position] + monomial[position + 1 :]
+            quotient = floordiv(atom[1], atom[2])
+            partner = _from_terms([(others, coefficient)]) * atom[2] * quotient
+            partner_terms = _terms(partner)
+            if len(partner_terms) == 1 and terms.get(partner_terms[0][0]) == partner_terms[0][1]:
+                del terms[monomial], terms[partner_terms[0][0]]
+                rest = _from_terms(terms.items())
+                return _recombine(rest + _from_terms([(others, coefficient)]) * atom[1])
+    return expr
+
+
 class Ranges:
     """What is known about names: loop indices run over ``[0, extent)``, all other names are sizes ≥ 0.
 
@@ -347,6 +371,8 @@ class Ranges:
             want_upper = upper == (coefficient > 0)
             product_bound: IntExpr = coefficient
             for atom in monomial:
+                if len(monomial) > 1 and not self.is_nonnegative(_atom(atom)):
+                    return None  # bounds multiply only where no factor is negative
                 bound = self._atom_bound(atom, want_upper)
                 if bound is None:
                     return None
@@ -360,7 +386,7 @@ class Ranges:
                 return symbol(atom)
             return self.extents[atom] - 1 if upper else 0
         operator, left, right = atom
-        if operator == "%" and self.is_nonnegative(right):
+        if operator == "%" and self.is_nonnegative(right) and not free_symbols(right) & self.extents.keys():
             return right - 1 if upper else 0
         if operator == "//" and self.is_nonnegative(right) and not free_symbols(right) & self.extents.keys():
             bound = self.upper(left) if upper else self.lower(left)
@@ -401,7 +427,7 @@ class Ranges:
             for atom in monomial:
                 result = result * (symbol(atom) if isinstance(atom, str) else self._simplify_atom(atom))
             total = total + result
-        return total
+        return _recombine(total)
 
     def _simplify_atom(self, atom: tuple[str, IntExpr, IntExpr]) -> IntExpr:
         operator, left, right = atom[0], self.simplify(atom[1]), self.simplify(atom[2])

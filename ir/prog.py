@@ -49,6 +49,15 @@ class ArenaOp(ProgOp):
 
 
 @irdl_op_definition
+class AllocOp(ProgOp):
+    """`%b = prog.alloc : T`: a temporary without a place yet; `plan-memory` turns it into a `prog.buffer`."""
+
+    name = "prog.alloc"
+    result = result_def(BufferType)
+    assembly_format = "attr-dict `:` type($result)"
+
+
+@irdl_op_definition
 class BufferOp(ProgOp):
     """`%b = prog.buffer %arena {offset, live} : T`: a temporary at a byte offset, in use from op `live[0]` to `live[1]`."""
 
@@ -143,6 +152,6 @@ class ReturnOp(ProgOp):
 
 Prog = Dialect(
     "prog",
-    [ArenaOp, BufferOp, OutputOp, ViewOp, LaunchOp, ExternOp, ReturnOp],
+    [ArenaOp, AllocOp, BufferOp, OutputOp, ViewOp, LaunchOp, ExternOp, ReturnOp],
     [ArenaType, BufferType],
 )

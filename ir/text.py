@@ -6,7 +6,17 @@ from collections.abc import Iterable
 from io import StringIO
 
 from xdsl.context import Context
-from xdsl.dialects.builtin import Builtin, FileLineColLoc, FusedLoc, LocationAttr, ModuleOp, NameLoc, UnknownLoc
+from xdsl.dialects.builtin import (
+    ArrayAttr,
+    Builtin,
+    FileLineColLoc,
+    FusedLoc,
+    LocationAttr,
+    ModuleOp,
+    NameLoc,
+    NoneAttr,
+    UnknownLoc,
+)
 from xdsl.dialects.func import Func
 from xdsl.ir import BlockArgument, Operation
 from xdsl.parser import Parser
@@ -43,10 +53,26 @@ class _Printer(Printer):
         if print_type:
             self._print_location(arg.location)
 
+    def print_string_literal(self, string: str) -> None:
+        if string.isprintable() and not {'"', "\\"} & set(string):
+            self.print_string(f'"{string}"')  # legible, where xDSL would write the bytes of what is not ASCII
+        else:
+            super().print_string_literal(string)
+
     def _print_location(self, location: LocationAttr) -> None:
         if location != UNKNOWN:
             self.print_string(" ")
             self.print_attribute(location)
+
+
+class _Parser(Parser):
+    """Reads escaped text that is not ASCII as a string, where xDSL would make it bytes."""
+
+    def parse_optional_str_literal(self) -> str | None:
+        text = super().parse_optional_str_literal()
+        if text is None and (data := self.parse_optional_bytes_literal()) is not None:
+            return data.decode("utf-8")
+        return text
 
 
 def print_ir(op: Operation) -> str:
@@ -56,13 +82,34 @@ def print_ir(op: Operation) -> str:
     return out.getvalue() + "\n"
 
 
+def ops_around(op: Operation, count: int = 10) -> str:
+    """The `count` ops nearest to `op` in its block, a line each with the names of the whole text, `op` marked ``>``."""
+    root = op
+    while root.parent_op() is not None:
+        root = root.parent_op()  # type: ignore[assignment]
+    printer = _Printer(StringIO())
+    printer.print_op(root)  # gives every value its name
+    ops = list(op.parent.ops) if op.parent is not None else [op]
+    position = ops.index(op)
+    first = max(0, min(position - count // 2, len(ops) - count))
+    lines = []
+    for shown in ops[first : first + count]:
+        out = StringIO()
+        printer.stream = out
+        printer.print_op(shown)
+        lines.append(f"{'>' if shown is op else ' '} {out.getvalue().partition(chr(10))[0]}")
+    return "\n".join(lines)
+
+
 def parse_ir(text: str, name: str = "<text>") -> ModuleOp:
     """Parse and verify a module. Raises `ParseError` with the line for text that is not a legal module."""
     try:
-        module = Parser(context(), text, name).parse_module()
+        module = _Parser(context(), text, name).parse_module()
         module.verify()
         return module
-    except (XdslParseError, VerifyException) as error:
+    except XdslParseError as error:
+        raise ParseError(str(error)) from None
+    except (VerifyException, ValueError) as error:
         raise ParseError(f"{name}: {error}") from None
 
 
@@ -77,11 +124,16 @@ def file_lines(location: LocationAttr) -> list[str]:
             if isinstance(loc.location, LocationAttr):
                 walk(loc.location)
         elif isinstance(loc, FusedLoc):
-            for part in loc.locations:
+            for part in _parts(loc):
                 walk(part)
 
     walk(location)
     return list(found)
+
+
+def _parts(location: FusedLoc) -> Iterable[LocationAttr]:
+    assert isinstance(location.locations, ArrayAttr)
+    return location.locations.data
 
 
 def fuse_locations(locations: Iterable[LocationAttr]) -> LocationAttr:
@@ -89,12 +141,10 @@ def fuse_locations(locations: Iterable[LocationAttr]) -> LocationAttr:
     flat: dict[LocationAttr, None] = {}
     for location in locations:
         if isinstance(location, FusedLoc):
-            flat.update(dict.fromkeys(location.locations))
+            flat.update(dict.fromkeys(_parts(location)))
         elif location != UNKNOWN:
             flat[location] = None
     parts = list(flat)
     if len(parts) <= 1:
         return parts[0] if parts else UNKNOWN
-    from xdsl.dialects.builtin import NoneAttr
-
-    return FusedLoc(tuple(parts), NoneAttr())
+    return FusedLoc(ArrayAttr(parts), NoneAttr())

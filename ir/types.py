@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from xdsl.dialects import builtin
 from xdsl.dialects.builtin import StringAttr
 from xdsl.ir import Attribute, Data, ParametrizedAttribute, TypeAttribute
-from xdsl.irdl import irdl_attr_definition, param_def
+from xdsl.irdl import BaseAttr, irdl_attr_definition, param_def
 from xdsl.parser import AttrParser
 from xdsl.printer import Printer
 from xdsl.utils.exceptions import VerifyException
@@ -18,9 +18,10 @@ from .expr import Expr, IntExpr, parse, product
 
 def parse_dim(parser: AttrParser) -> IntExpr:
     """An int, a bare name, or a quoted expression."""
-    if (name := parser.parse_optional_identifier()) is not None:
-        return parse(name)
-    if (text := parser.parse_optional_str_literal()) is not None:
+    text = parser.parse_optional_identifier()
+    if text is None:
+        text = parser.parse_optional_str_literal()
+    if text is not None:
         try:
             return parse(text)
         except ValueError as error:
@@ -56,7 +57,7 @@ class DimsAttr(Data[tuple[IntExpr, ...]]):
         printer.print_string(f"<{dims_text(self.data)}>")
 
     def verify(self) -> None:
-        if not all(isinstance(d, (int, Expr)) for d in self.data):
+        if not all(type(d) in (int, Expr) for d in self.data):
             raise VerifyException(f"dims must be integer expressions, got {self.data!r}")
 
     def ints(self) -> tuple[int, ...]:
@@ -130,8 +131,8 @@ class TensorType(ParametrizedAttribute, TypeAttribute):
     """
 
     name = "tw.tensor"
-    dims: DimsAttr = param_def()
-    element: StringAttr = param_def()
+    dims: DimsAttr = param_def(BaseAttr(DimsAttr))
+    element: StringAttr = param_def(BaseAttr(StringAttr))
 
     @classmethod
     def get(cls, shape: Sequence[IntExpr], dtype: str) -> TensorType:
@@ -179,9 +180,9 @@ class BufferType(ParametrizedAttribute, TypeAttribute):
     """`!prog.buffer<[2, 3], [3, 1], f32>`: a strided view of memory; strides count elements."""
 
     name = "prog.buffer"
-    dims: DimsAttr = param_def()
-    stride_dims: DimsAttr = param_def()
-    element: StringAttr = param_def()
+    dims: DimsAttr = param_def(BaseAttr(DimsAttr))
+    stride_dims: DimsAttr = param_def(BaseAttr(DimsAttr))
+    element: StringAttr = param_def(BaseAttr(StringAttr))
 
     @classmethod
     def get(cls, shape: Sequence[IntExpr], strides: Sequence[IntExpr], dtype: str) -> BufferType:
@@ -228,7 +229,7 @@ class RefType(ParametrizedAttribute, TypeAttribute):
     """`!tile.ref<bf16>`: a pointer to elements of one type."""
 
     name = "tile.ref"
-    element: StringAttr = param_def()
+    element: StringAttr = param_def(BaseAttr(StringAttr))
 
     @classmethod
     def get(cls, dtype: str) -> RefType:
@@ -252,7 +253,7 @@ class ValueType(ParametrizedAttribute, TypeAttribute):
     """`!tile.value<f32>`: one element at the current point of the enclosing loops."""
 
     name = "tile.value"
-    element: StringAttr = param_def()
+    element: StringAttr = param_def(BaseAttr(StringAttr))
 
     @classmethod
     def get(cls, dtype: str) -> ValueType:

@@ -1,0 +1,185 @@
+"""Texts of the scalar functions and combiners in C++: one row for each of `ir/scalars.py`, one column for each kind.
+
+`{a}`, `{b}`, `{c}` are operands of one compute type `{t}`. Functions called as `tw::name` are in `tilewright_math.h`.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from tilewright.ir.dtypes import DTYPES, compute_dtype, round_to
+from tilewright.ir.scalars import BOOL, FLOAT, INT, SCALARS, kind_of
+
+# The C++ types of values, and of what memory holds (a bool is a byte there, so that any byte can be read).
+VALUE_TYPES: dict[str, str] = {
+    "f64": "double", "f32": "float", "bf16": "bfloat16", "f16": "float16", "f8e4m3": "float8_e4m3fn",
+    "f8e5m2": "float8_e5m2", "i64": "int64_t", "i32": "int32_t", "i16": "int16_t", "i8": "int8_t", "u8": "uint8_t",
+    "bool": "bool",
+}
+MEMORY_TYPES: dict[str, str] = VALUE_TYPES | {"bool": "uint8_t"}
+
+
+def _same(text: str, *kinds: str) -> dict[str, str]:
+    return dict.fromkeys(kinds or (FLOAT, INT, BOOL), text)
+
+
+def _call_1(name: str) -> dict[str, str]:
+    return {FLOAT: f"tw::{name}({{a}})"}
+
+
+def _call_2(name: str, *kinds: str) -> dict[str, str]:
+    return dict.fromkeys(kinds or (FLOAT, INT), f"tw::{name}({{a}}, {{b}})")
+
+
+FUNCTIONS: dict[str, dict[str, str]] = {
+    "add": _same("{a} + {b}", FLOAT, INT),
+    "sub": _same("{a} - {b}", FLOAT, INT),
+    "mul": _same("{a} * {b}", FLOAT, INT),
+    "div": _same("{a} / {b}", FLOAT),
+    "floor_div": _call_2("floor_div"),
+    "trunc_div": {FLOAT: "tw::trunc({a} / {b})", INT: "tw::trunc_div({a}, {b})"},
+    "remainder": _call_2("remainder"),
+    "fmod": _call_2("fmod"),
+    "neg": _same("-{a}", FLOAT, INT),
+    "abs": _same("tw::abs({a})", FLOAT, INT),
+    "sign": _same("{t}(({a} > 0) - ({a} < 0))", FLOAT, INT),
+    "maximum": _call_2("maximum") | {BOOL: "{a} | {b}"},
+    "minimum": _call_2("minimum") | {BOOL: "{a} & {b}"},
+    "fmax": _call_2("fmax"),
+    "fmin": _call_2("fmin"),
+    "reciprocal": _same("{t}(1) / {a}", FLOAT),
+    "sqrt": _call_1("sqrt"),
+    "rsqrt": _same("{t}(1) / tw::sqrt({a})", FLOAT),
+    "pow": _call_2("pow"),
+    "copysign": _call_2("copysign", FLOAT),
+    **{name: _call_1(name) for name in (
+        "floor", "ceil", "trunc", "round", "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sigmoid", "tanh",
+        "erf", "erfc", "lgamma", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh",
+        "atanh",
+    )},
+    "atan2": _call_2("atan2", FLOAT),
+    "eq": _same("{a} == {b}"),
+    "ne": _same("{a} != {b}"),
+    "lt": _same("{a} < {b}"),
+    "le": _same("{a} <= {b}"),
+    "gt": _same("{a} > {b}"),
+    "ge": _same("{a} >= {b}"),
+    "isnan": _same("{a} != {a}", FLOAT),
+    "isinf": _same("tw::abs({a}) == tw::Limits<{t}>::high", FLOAT),
+    "and": _same("{a} & {b}", INT, BOOL),
+    "or": _same("{a} | {b}", INT, BOOL),
+    "xor": _same("{a} ^ {b}", INT, BOOL),
+    "not": {INT: "~{a}", BOOL: "!{a}"},
+    "shl": _call_2("shl", INT),
+    "shr": _call_2("shr", INT),
+    "where": _same("{a} ? {b} : {c}"),
+    "cast": _same("{a}"),
+}
+
+# Integer functions that report a zero divisor.
+DIVIDES = frozenset({"floor_div", "trunc_div", "remainder", "fmod"})
+# Functions that need no arithmetic: they take the stored type of a half as it is.
+_MOVES = frozenset({"where", "cast"})
+
+
+def function_text(name: str, dtypes: list[str], result: str, operands: list[str]) -> str:
+    """The C++ expression of `name` on operands of the given types. Halves compute in float and round once."""
+    if name == "cast":
+        return cast_text(operands[0], dtypes[0], result)
+    dtype = dtypes[-1]
+    compute = compute_dtype(dtype)
+    if name not in _MOVES:
+        operands = [cast_text(text, d, compute_dtype(d)) for text, d in zip(operands, dtypes)]
+    template = FUNCTIONS[name][kind_of(dtype)]
+    text = template.format(t=VALUE_TYPES[compute], **dict(zip("abc", operands)))
+    if name in _MOVES or SCALARS[name].result == "bool":
+        return text
+    return cast_text(text, compute, result)
+
+
+def cast_text(text: str, source: str, destination: str) -> str:
+    """`text`, a value of type `source`, as one of type `destination`."""
+    if source == destination:
+        return text
+    if compute_dtype(source) != source:
+        return cast_text(f"tw::to_float({text})", compute_dtype(source), destination)
+    if compute_dtype(destination) != destination:
+        return f"tw::round_to<{VALUE_TYPES[destination]}>({cast_text(text, source, compute_dtype(destination))})"
+    if destination == "bool":
+        return f"({text}) != 0" if " " in text else f"{text} != 0"
+    if DTYPES[source].is_float and DTYPES[destination].is_integer and DTYPES[destination].itemsize < 4:
+        # What does not fit wraps through a wider integer, as in torch; directly it would be undefined.
+        return f"{VALUE_TYPES[destination]}(int32_t({text}))"
+    return f"{VALUE_TYPES[destination]}({text})"
+
+
+@dataclass(frozen=True)
+class Combiner:
+    """How a loop reduces: the value of an empty loop, the statement that adds one value, the clause of `omp simd`."""
+
+    neutral: dict[str, str]
+    update: dict[str, str]
+    clause: dict[str, str]
+
+
+# `{r}` is the accumulator, `{v}` the new value.
+COMBINERS: dict[str, Combiner] = {
+    "sum": Combiner(_same("0", FLOAT, INT), _same("{r} += {v};", FLOAT, INT), _same("+", FLOAT, INT)),
+    "prod": Combiner(_same("1", FLOAT, INT), _same("{r} *= {v};", FLOAT, INT), _same("*", FLOAT, INT)),
+    "max": Combiner(
+        _same("tw::Limits<{t}>::low"),
+        _same("{r} = tw::maximum({r}, {v});", FLOAT, INT) | {BOOL: "{r} = {r} || {v};"},
+        {FLOAT: "maximum", INT: "max", BOOL: "||"},
+    ),
+    "min": Combiner(
+        _same("tw::Limits<{t}>::high"),
+        _same("{r} = tw::minimum({r}, {v});", FLOAT, INT) | {BOOL: "{r} = {r} && {v};"},
+        {FLOAT: "minimum", INT: "min", BOOL: "&&"},
+    ),
+    "any": Combiner({BOOL: "false"}, {BOOL: "{r} = {r} || {v};"}, {BOOL: "||"}),
+    "all": Combiner({BOOL: "true"}, {BOOL: "{r} = {r} && {v};"}, {BOOL: "&&"}),
+    # These two also carry the best value so far, `{best}`, and take the position `{i}`.
+    "argmax": Combiner(
+        _same("tw::Limits<{t}>::low"),
+        _same("if (tw::beats_max({v}, {best})) {best} = {v}, {r} = {i};"), {},
+    ),
+    "argmin": Combiner(
+        _same("tw::Limits<{t}>::high"),
+        _same("if (tw::beats_min({v}, {best})) {best} = {v}, {r} = {i};"), {},
+    ),
+}
+
+
+def _shortest_f32(value: float) -> str:
+    for digits in range(1, 10):
+        text = f"{value:.{digits}g}"
+        if struct.unpack("f", struct.pack("f", float(text)))[0] == value:
+            return text
+    raise AssertionError(value)
+
+
+def _float_text(value: float, dtype: str) -> str:
+    if value != value:
+        return f"tw::nan_{dtype}"
+    if value in (float("inf"), float("-inf")):
+        return f"tw::inf_{dtype}" if value > 0 else f"-tw::inf_{dtype}"
+    text = _shortest_f32(value) if dtype == "f32" else repr(value)
+    if "." not in text and "e" not in text:
+        text += ".0"
+    return text + ("f" if dtype == "f32" else "")
+
+
+def constant_text(value: bool | int | float, dtype: str) -> str:
+    """The C++ literal of the element of type `dtype` nearest to `value`, exact."""
+    compute = compute_dtype(dtype)
+    if compute != dtype:
+        return f"tw::round_to<{VALUE_TYPES[dtype]}>({constant_text(float(value), compute)})"
+    if DTYPES[dtype].kind == "bool":
+        return "true" if value else "false"
+    if DTYPES[dtype].is_float:
+        return _float_text(float(round_to(dtype, value)), dtype)
+    number = int(round_to(dtype, value))
+    if number == -(1 << 63):
+        return "INT64_MIN"
+    return str(number) if dtype == "i32" and number != -(1 << 31) else f"{VALUE_TYPES[dtype]}({number})"

@@ -1,0 +1,324 @@
+"""The `.tw` artifact: one zip file with all that a compiled model needs. Nothing in it is executed but its kernels.
+
+Members (stored, not compressed; every one but the manifest is listed there with its size and sha256)::
+
+    manifest.json            versions, target, options, signature, what each constant is, statistics, remarks
+    weights.safetensors      each distinct storage once
+    prog.mlir                the program: buffers, launches, library calls; the host program is rebuilt from it
+    stages/03_fuse.mlir      the IR after each pass, for reading
+    kernels/*.cpp, *.so      sources for reading, and the built kernels
+    host.py                  the host program, for reading
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import tempfile
+import weakref
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from tilewright.ir.dtypes import BY_TORCH_NAME, DTYPES
+from tilewright.ir.errors import ArtifactError
+from tilewright.ir.target import host_cpu, target
+from tilewright.ir.version import VERSION
+
+from .signature import Signature
+
+if TYPE_CHECKING:
+    from .fallback import AnyCompilation
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+_MANIFEST_LIMIT = 64 << 20  # bytes; a manifest of a large model has under 1 MiB
+_MEMBER = re.compile(
+    r"weights\.safetensors|prog\.mlir|host\.py|stages/\d\d_[A-Za-z0-9_.-]+\.mlir|kernels/[A-Za-z0-9_][A-Za-z0-9_.-]*\.(cpp|so)"
+)
+
+
+def save(
+    compilation: AnyCompilation,
+    signature: Signature,
+    captured: Mapping[str, torch.Tensor],
+    options: Mapping[str, Any],
+    path: Path,
+) -> Path:
+    """Write the artifact, in one step: `path` holds the whole file or is left as it was.
+
+    `captured` are the model's own tensors by name: constants of the program take their names in the file from it.
+    Raises ArtifactError where there is nothing to save.
+    """
+    if not compilation.prog_text:
+        raise ArtifactError(f"there is nothing to save: {getattr(compilation, 'reason', 'the model has no program')}")
+    name_of = {_identity(tensor): name for name, tensor in captured.items()}
+    constants = [(name_of.get(_identity(t), f"constant_{i}"), t) for i, t in enumerate(compilation.constants)]
+    mutated = [(m.constant, captured[m.constant]) for m in signature.mutations if m.constant is not None]
+    rows, weights = pack_tensors([*constants, *mutated])
+    members = _members(compilation, weights)
+    manifest = {
+        "format": FORMAT,
+        "tilewright": VERSION,
+        "torch": torch.__version__,
+        "target": target(options.get("target")).facts(),
+        "options": dict(options),
+        "signature": signature.as_dict(),
+        "constants": rows[: len(constants)],
+        "mutated": rows[len(constants) :],
+        "stages": list(compilation.stages),
+        "stats": compilation.stats,
+        "remarks": [vars(remark) for remark in compilation.remarks],
+        "members": {name: {"bytes": len(data), "sha256": _sha256(data)} for name, data in members.items()},
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
+        try:
+            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+                archive.writestr(_entry(MANIFEST), json.dumps(manifest, indent=1, default=str))
+                for name, data in members.items():
+                    archive.writestr(_entry(name), data)
+            Path(file.name).chmod(0o644)
+            Path(file.name).replace(path)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
+    return path
+
+
+def load(path: Path) -> tuple[AnyCompilation, Signature, dict[str, torch.Tensor], dict[str, Any]]:
+    """What `save` was given. Raises ArtifactError, naming what differs, before any of the file's code is loaded."""
+    from .pipeline import load_compilation
+
+    directory = tempfile.TemporaryDirectory(prefix="tilewright-")
+    folder = Path(directory.name)
+    manifest = unpack(path, folder)
+    refuse_foreign(manifest, str(path))
+    signature = Signature.from_dict(manifest["signature"])
+    try:
+        weights = load_file(folder / "weights.safetensors")
+        constants = unpack_tensors(manifest["constants"], weights)
+        mutated = unpack_tensors(manifest["mutated"], weights)
+        names = [row["name"] for row in manifest["mutated"]]
+        parts = {
+            "prog_text": (folder / "prog.mlir").read_text(),
+            "host_source": (folder / "host.py").read_text(),
+            "stages": {
+                name: (folder / _stage_member(i, name)).read_text() for i, name in enumerate(manifest["stages"])
+            },
+            "sources": [file.read_text() for file in sorted((folder / "kernels").glob("*.cpp"))],
+            "libraries": sorted((folder / "kernels").glob("*.so")),
+            "constants": constants,
+            **{key: manifest[key] for key in ("stats", "remarks", "options")},
+        }
+    except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
+        raise ArtifactError(f"{path}: the artifact's parts do not fit together: {error}") from None
+    compilation = load_compilation(parts)
+    # The libraries stay open by their path in some debuggers and profilers: keep the folder as long as the program.
+    weakref.finalize(compilation, directory.cleanup)
+    captured = {row["name"]: tensor for row, tensor in zip(manifest["constants"], constants)}
+    return compilation, signature, {**captured, **dict(zip(names, mutated))}, manifest["options"]
+
+
+def _members(compilation: AnyCompilation, weights: bytes) -> dict[str, bytes]:
+    members = {
+        "weights.safetensors": weights,
+        "prog.mlir": compilation.prog_text.encode(),
+        "host.py": compilation.host_source.encode(),
+    }
+    for i, (name, text) in enumerate(compilation.stages.items()):
+        members[_stage_member(i, name)] = text.encode()
+    for i, source in enumerate(compilation.sources):
+        members[f"kernels/kernels_{i:02}.cpp"] = source.encode()
+    for i, library in enumerate(compilation.libraries):
+        members[f"kernels/kernels_{i:02}.so"] = Path(library).read_bytes()
+    return members
+
+
+def _stage_member(index: int, name: str) -> str:
+    return f"stages/{index:02}_{re.sub(r'[^A-Za-z0-9_-]', '_', name)}.mlir"
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    """A zip entry with a fixed date, so that saving the same model twice gives the same bytes."""
+    entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+    entry.external_attr = 0o644 << 16
+    return entry
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def unpack(path: Path, folder: Path) -> dict[str, Any]:
+    """Check an artifact's members against its manifest, write them into `folder`; gives the manifest.
+
+    Nothing is interpreted but the manifest's JSON. Raises ArtifactError for a file that is not an artifact of this
+    format, is damaged, or holds anything that the manifest does not list.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            manifest = _read_manifest(archive, path)
+            listed: dict[str, Any] = manifest["members"]
+            found = [info for info in archive.infolist() if info.filename != MANIFEST]
+            _check_names(path, [info.filename for info in found], listed)
+            for info in found:
+                (folder / info.filename).parent.mkdir(exist_ok=True)
+                _extract(archive, info, listed[info.filename], folder / info.filename, path)
+            return manifest
+    except FileNotFoundError:
+        raise ArtifactError(f"there is no file {path}") from None
+    except ArtifactError:
+        raise
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+        raise ArtifactError(f"{path} is damaged or is not an artifact: {error}") from None
+
+
+def _read_manifest(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
+    try:
+        info = archive.getinfo(MANIFEST)
+    except KeyError:
+        raise ArtifactError(f"{path} is not an artifact: it has no {MANIFEST}") from None
+    if info.compress_type != zipfile.ZIP_STORED or info.file_size > _MANIFEST_LIMIT:
+        raise ArtifactError(f"{path}: {MANIFEST} is compressed or too large")
+    try:
+        manifest = json.loads(archive.read(info))
+    except ValueError as error:
+        raise ArtifactError(f"{path}: {MANIFEST} does not read: {error}") from None
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        made = manifest.get("format") if isinstance(manifest, dict) else None
+        raise ArtifactError(f"{path} has artifact format {made}; this version of Tilewright reads format {FORMAT}")
+    for key, kind in _MANIFEST_KEYS.items():
+        if not isinstance(manifest.get(key), kind):
+            raise ArtifactError(f"{path}: {MANIFEST} has no {key!r}")
+    return manifest
+
+
+_MANIFEST_KEYS: dict[str, type] = {
+    "tilewright": str, "torch": str, "target": dict, "options": dict, "signature": dict, "constants": list,
+    "mutated": list, "stages": list, "stats": dict, "remarks": list, "members": dict,
+}
+
+
+def _check_names(path: Path, found: Sequence[str], listed: Mapping[str, Any]) -> None:
+    for name in (*found, *listed):
+        if not _MEMBER.fullmatch(name):
+            raise ArtifactError(f"{path}: {name!r} is not a member that an artifact has")
+    differ = sorted(set(found) ^ listed.keys())
+    if differ or len(set(found)) != len(found):
+        raise ArtifactError(f"{path}: members and manifest differ: {', '.join(differ) or 'a member is there twice'}")
+
+
+def _extract(archive: zipfile.ZipFile, info: zipfile.ZipInfo, row: Any, to: Path, path: Path) -> None:
+    size, expected = (row.get("bytes"), row.get("sha256")) if isinstance(row, dict) else (None, None)
+    # Stored members cannot be larger than the file, so a small file cannot fill a disk.
+    if info.compress_type != zipfile.ZIP_STORED or info.file_size != size or info.compress_size != size:
+        raise ArtifactError(f"{path}: {info.filename} is compressed or not of the size that the manifest says")
+    digest = hashlib.sha256()
+    with archive.open(info) as source, to.open("wb") as sink:
+        while block := source.read(1 << 20):
+            digest.update(block)
+            sink.write(block)
+    if digest.hexdigest() != expected:
+        raise ArtifactError(f"{path}: {info.filename} is damaged: its sha256 is not the manifest's")
+
+
+def refuse_foreign(manifest: Mapping[str, Any], path: str) -> None:
+    """Raise ArtifactError where versions or hardware differ from this process's, naming each difference."""
+    here = host_cpu()
+    differences = [
+        f"made by {name} {manifest[key]}, this is {name} {version}"
+        for key, name, version in (("tilewright", "Tilewright", VERSION), ("torch", "torch", torch.__version__))
+        if manifest[key] != version
+    ]
+    facts = manifest["target"]
+    if facts.get("kind") != here.kind:
+        differences.append(f"made for target {facts.get('name')}, this machine is {here.name}")
+    missing = [feature for feature in facts.get("features", ()) if feature not in here.features]
+    if missing:
+        differences.append(f"made for a machine with {', '.join(map(str, missing))}, which this one lacks")
+    if differences:
+        raise ArtifactError(f"{path}: {'; '.join(differences)}. Compile the model again here")
+
+
+def _identity(tensor: torch.Tensor) -> tuple[Any, ...]:
+    """Equal for tensors that are the same view of the same memory."""
+    pointer = tensor.untyped_storage().data_ptr()
+    return (pointer, tensor.storage_offset(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
+
+
+def pack_tensors(tensors: Sequence[tuple[str, torch.Tensor]]) -> tuple[list[dict[str, Any]], bytes]:
+    """Rows that say what each tensor is (storage name, dtype, shape, strides, offset), and the safetensors file.
+
+    Tensors that share memory share it again after `unpack_tensors`. A storage is written once: as the tensor itself
+    where it is one contiguous tensor, else as the flat span that its tensors reach.
+    """
+    groups: dict[int, list[int]] = {}
+    for index, (_, tensor) in enumerate(tensors):
+        # Empty tensors have no address: each is its own storage.
+        pointer = tensor.untyped_storage().data_ptr() if tensor.numel() else -1 - index
+        groups.setdefault(pointer, []).append(index)
+    bases: dict[str, torch.Tensor] = {}
+    rows: list[dict[str, Any]] = [{} for _ in tensors]
+    for members in groups.values():
+        name, first = tensors[members[0]]
+        while name in bases:
+            name += "_"
+        alone = first.is_contiguous() and all(_identity(tensors[i][1]) == _identity(first) for i in members)
+        start = _bytes_from(first) if alone else min(_bytes_from(tensors[i][1]) for i in members) // _ALIGNED * _ALIGNED
+        bases[name] = first.detach() if alone else _span(first, start, max(_bytes_to(tensors[i][1]) for i in members))
+        for i in members:
+            given, tensor = tensors[i]
+            rows[i] = {
+                "name": given,
+                "storage": name,
+                "dtype": BY_TORCH_NAME[str(tensor.dtype).removeprefix("torch.")],
+                "shape": list(tensor.shape),
+                "strides": list(tensor.stride()),
+                "offset": (_bytes_from(tensor) - start) // tensor.element_size(),
+            }
+    return rows, safetensors.torch.save(bases)
+
+
+def unpack_tensors(rows: Sequence[Mapping[str, Any]], weights: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
+    """The tensors that `pack_tensors` was given. Raises ValueError or KeyError where rows and weights disagree."""
+    # A fresh copy has an aligned address and does not change with the file.
+    storages = {name: tensor.clone().untyped_storage() for name, tensor in weights.items()}
+    tensors = []
+    for row in rows:
+        dtype, storage = getattr(torch, DTYPES[row["dtype"]].torch_name), storages[row["storage"]]
+        shape, strides, offset = row["shape"], row["strides"], row["offset"]
+        size = storage.nbytes()
+        if not all(isinstance(n, int) and n >= 0 for n in (*shape, *strides, offset)) or len(shape) != len(strides):
+            raise ValueError(f"{row['name']} has no such place in memory: {dict(row)}")
+        # set_ would make the storage larger, with bytes of nobody.
+        end = (offset + sum((n - 1) * stride for n, stride in zip(shape, strides)) + 1) * dtype.itemsize
+        if 0 not in shape and end > size:
+            raise ValueError(f"{row['name']} reaches byte {end} of {size}")
+        tensors.append(torch.empty(0, dtype=dtype).set_(storage, offset, tuple(shape), tuple(strides)))
+    return tensors
+
+
+# A span of a storage starts at a multiple of this, so that elements of every dtype keep their alignment in it.
+_ALIGNED = 16
+
+
+def _bytes_from(tensor: torch.Tensor) -> int:
+    return int(tensor.storage_offset()) * tensor.element_size()
+
+
+def _bytes_to(tensor: torch.Tensor) -> int:
+    last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride()))
+    return _bytes_from(tensor) + (last + 1) * tensor.element_size() if tensor.numel() else _bytes_from(tensor)
+
+
+def _span(tensor: torch.Tensor, start: int, end: int) -> torch.Tensor:
+    """Bytes `start` to `end` of the tensor's storage."""
+    return torch.empty(0, dtype=torch.uint8).set_(tensor.untyped_storage(), start, (end - start,), (1,))

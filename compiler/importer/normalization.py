@@ -1,0 +1,148 @@
+"""Import rules of normalisations: softmax, layer, group and batch norm. Halves compute in f32 and round once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from xdsl.ir import SSAValue
+
+from tilewright.ir.dtypes import compute_dtype
+from tilewright.ir.expr import IntExpr, product
+
+from .call import Call, dtype_of, normal_dim, shape_of
+from .reductions import mean_and_variance, mean_of
+from .table import imports, refuse_if
+
+aten = torch.ops.aten
+
+
+def exponentials(call: Call, x: SSAValue, dim: int) -> tuple[SSAValue, SSAValue, SSAValue]:
+    """``x - max``, its exponential, and the sum of that along `dim`, which stays with size 1."""
+    build = call.build
+    axes = [normal_dim(dim, len(shape_of(x)))]
+    shifted = build.map("sub", x, build.reduce("max", x, axes))
+    powers = build.map("exp", shifted)
+    return shifted, powers, build.reduce("sum", powers, axes)
+
+
+@imports(aten._softmax.default)
+def softmax(call: Call, x: SSAValue, dim: int, half_to_float: bool = False) -> SSAValue:
+    if not shape_of(x):
+        x = call.build.reshape(x, [1])
+    _, powers, total = exponentials(call, call.wide(x), dim)
+    return call.reshape(call.narrow(call.build.map("div", powers, total)))
+
+
+@imports(aten._log_softmax.default)
+def log_softmax(call: Call, x: SSAValue, dim: int, half_to_float: bool = False) -> SSAValue:
+    if not shape_of(x):
+        x = call.build.reshape(x, [1])
+    shifted, _, total = exponentials(call, call.wide(x), dim)
+    return call.reshape(call.narrow(call.build.map("sub", shifted, call.build.map("log", total))))
+
+
+@imports(aten._safe_softmax.default)
+def safe_softmax(call: Call, x: SSAValue, dim: int, dtype: torch.dtype | None = None) -> SSAValue:
+    """Rows that are wholly -inf give 0."""
+    build, wide = call.build, call.wide(x)
+    refuse_if(not shape_of(x), "softmax of a number")
+    _, powers, total = exponentials(call, wide, dim)
+    top = build.reduce("max", wide, [normal_dim(dim, len(shape_of(x)))])
+    masked = build.map("eq", top, call.wide(float("-inf")))
+    return call.narrow(build.where(masked, call.wide(0), build.map("div", powers, total)))
+
+
+def scale_and_shift(
+    call: Call, x: SSAValue, weight: SSAValue | None, bias: SSAValue | None, shape: Sequence[IntExpr] | None = None
+) -> SSAValue:
+    """``x * weight + bias`` in x's dtype, either of them optional, both reshaped to `shape` where it is given."""
+    for fn, operand in (("mul", weight), ("add", bias)):
+        if operand is not None:
+            value = call.value(operand, dtype_of(x))
+            x = call.build.map(fn, x, value if shape is None else call.build.reshape(value, shape))
+    return x
+
+
+def reciprocal_deviation(call: Call, variance: SSAValue, epsilon: float) -> SSAValue:
+    """``1 / sqrt(variance + epsilon)``."""
+    return call.build.map("rsqrt", call.build.map("add", variance, call.value(epsilon, dtype_of(variance))))
+
+
+def normalized(
+    call: Call, x: SSAValue, axes: Sequence[int], epsilon: float
+) -> tuple[SSAValue, SSAValue, SSAValue]:
+    """``(x - mean) / deviation`` over `axes`, the mean, and the reciprocal of the deviation."""
+    center, variance = mean_and_variance(call, x, axes)
+    factor = reciprocal_deviation(call, variance, epsilon)
+    return call.build.map("mul", call.build.map("sub", x, center), factor), center, factor
+
+
+@imports(aten.native_layer_norm.default)
+def layer_norm(
+    call: Call, x: SSAValue, shape: Sequence[IntExpr], weight: SSAValue | None, bias: SSAValue | None, epsilon: float
+) -> list[SSAValue]:
+    rank = len(shape_of(x))
+    result, center, factor = normalized(call, call.wide(x), list(range(rank - len(shape), rank)), epsilon)
+    result = call.narrow(scale_and_shift(call, result, weight, bias))
+    return [result, call.reshape(call.narrow(center, 1), 1), call.reshape(call.narrow(factor, 2), 2)]
+
+
+@imports(aten._fused_rms_norm.default)
+def rms_norm(
+    call: Call, x: SSAValue, shape: Sequence[IntExpr], weight: SSAValue | None, epsilon: float | None = None
+) -> list[SSAValue]:
+    build, wide = call.build, call.wide(x)
+    if epsilon is None:
+        epsilon = torch.finfo(call.traced(0).dtype).eps
+    rank = len(shape_of(x))
+    squares = mean_of(call, build.map("mul", wide, wide), list(range(rank - len(shape), rank)))
+    factor = reciprocal_deviation(call, squares, epsilon)
+    result = scale_and_shift(call, build.map("mul", wide, factor), weight, None)
+    return [call.narrow(result), call.reshape(call.narrow(factor, 1), 1)]
+
+
+@imports(aten.native_group_norm.default)
+def group_norm(
+    call: Call, x: SSAValue, weight: SSAValue | None, bias: SSAValue | None, batch: IntExpr, channels: IntExpr,
+    pixels: IntExpr, groups: int, epsilon: float,
+) -> list[SSAValue]:
+    build = call.build
+    rows = build.reshape(call.wide(x), [batch, groups, product([channels // groups, pixels])])
+    result, center, factor = normalized(call, rows, [2], epsilon)
+    per_channel = [1, channels, *[1] * (len(call.shape) - 2)]
+    result = call.narrow(scale_and_shift(call, call.reshape(result), weight, bias, per_channel))
+    return [result, call.reshape(call.narrow(center, 1), 1), call.reshape(call.narrow(factor, 2), 2)]
+
+
+def batch_norm(
+    call: Call, x: SSAValue, weight: SSAValue | None, bias: SSAValue | None, mean: SSAValue, variance: SSAValue,
+    epsilon: float,
+) -> list[SSAValue | None]:
+    """By given statistics: one factor and one summand per channel, as ATen computes it."""
+    build, dtype = call.build, compute_dtype(dtype_of(x))
+    factor = scale_and_shift(call, reciprocal_deviation(call, call.value(variance, dtype), epsilon), weight, None)
+    offset = build.map("neg", build.map("mul", call.value(mean, dtype), factor))
+    if bias is not None:
+        offset = build.map("add", call.value(bias, dtype), offset)
+    channel = [1, shape_of(x)[1], *[1] * (len(call.shape) - 2)]
+    result: list[SSAValue | None] = [call.narrow(scale_and_shift(call, call.value(x, dtype), factor, offset, channel))]
+    for index in range(1, len(call.types)):
+        # Training keeps statistics here; inference has none, and ATen gives empty tensors.
+        empty = all(size == 0 for size in call.type_of(index).shape)
+        result.append(build.constant(0, call.type_of(index).dtype, call.type_of(index).shape) if empty else None)
+    return result
+
+
+@imports(aten._native_batch_norm_legit_no_training.default, aten._batch_norm_no_update.default)
+def batch_norm_inference(
+    call: Call, x: SSAValue, weight: SSAValue | None, bias: SSAValue | None, mean: SSAValue, variance: SSAValue,
+    momentum: float, epsilon: float,
+) -> list[SSAValue | None]:
+    return batch_norm(call, x, weight, bias, mean, variance, epsilon)
+
+
+@imports(aten.native_dropout.default)
+def dropout(call: Call, x: SSAValue, probability: float, train: bool | None) -> list[SSAValue]:
+    refuse_if(train is not False and probability != 0, "random")
+    return [x, call.build.constant(True, "bool", call.type_of(1).shape)]

@@ -1,0 +1,98 @@
+"""Sizes and types of traced values: sympy expressions become `ir.expr`, fake tensors become tensor types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import reduce
+from typing import Any
+
+import sympy
+import torch
+from torch.utils._sympy.functions import CleanDiv, FloorDiv, Max, Min, Mod, ModularIndexing, PythonMod
+from torch.utils._sympy.symbol import SymT, symbol_is_type
+
+from tilewright.ir import expr
+from tilewright.ir.dtypes import BY_TORCH_NAME
+from tilewright.ir.errors import UnsupportedGraphError
+from tilewright.ir.expr import IntExpr
+from tilewright.ir.types import TensorType
+
+
+def _power(base: IntExpr, exponent: IntExpr) -> IntExpr:
+    if not isinstance(exponent, int) or exponent < 0:
+        raise UnsupportedGraphError(f"the size {base}**{exponent} is not an integer polynomial")
+    return expr.product([base] * exponent)
+
+
+def _fold(function: Callable[[IntExpr, IntExpr], IntExpr]) -> Callable[..., IntExpr]:
+    return lambda *args: reduce(function, args)
+
+
+_FUNCTIONS: dict[type, Callable[..., IntExpr]] = {
+    sympy.Add: _fold(lambda a, b: a + b),
+    sympy.Mul: _fold(lambda a, b: a * b),
+    sympy.Pow: _power,
+    sympy.Max: _fold(expr.maximum),
+    sympy.Min: _fold(expr.minimum),
+    Max: _fold(expr.maximum),
+    Min: _fold(expr.minimum),
+    FloorDiv: expr.floordiv,
+    CleanDiv: expr.floordiv,
+    # Sizes are not negative, so that the C-like and the Python remainder agree.
+    Mod: expr.mod,
+    PythonMod: expr.mod,
+    ModularIndexing: lambda base, divisor, modulus: expr.mod(expr.floordiv(base, divisor), modulus),
+}
+
+
+class Sizes:
+    """Turns traced sizes into integer expressions; `symbols` holds the names met so far."""
+
+    def __init__(self) -> None:
+        self.symbols: set[str] = set()
+        self._known: dict[Any, IntExpr] = {}
+
+    def convert(self, size: int | torch.SymInt) -> IntExpr:
+        """The expression of a size. Raises UnsupportedGraphError for one that depends on data."""
+        return int(size) if not isinstance(size, torch.SymInt) else self.convert_sympy(size.node.expr)
+
+    def convert_all(self, sizes: Iterable[int | torch.SymInt]) -> tuple[IntExpr, ...]:
+        return tuple([size if type(size) is int else self.convert(size) for size in sizes])
+
+    def convert_sympy(self, value: Any) -> IntExpr:
+        """The expression of a sympy tree. Raises UnsupportedGraphError for what has no integer expression."""
+        if (known := self._known.get(value)) is not None:
+            return known
+        if isinstance(value, sympy.Integer):
+            result: IntExpr = int(value)
+        elif isinstance(value, sympy.Symbol):
+            if not symbol_is_type(value, SymT.SIZE):
+                raise UnsupportedGraphError(
+                    f"the size {value} depends on the data of a tensor; only sizes of inputs can be symbolic"
+                )
+            self.symbols.add(value.name)
+            result = expr.symbol(value.name)
+        elif (function := _FUNCTIONS.get(type(value))) is not None:
+            result = function(*[self.convert_sympy(arg) for arg in value.args])
+        else:
+            raise UnsupportedGraphError(f"the size {value} has no integer expression")
+        self._known[value] = result
+        return result
+
+    def tensor_type(self, value: torch.Tensor) -> TensorType:
+        """The type of a traced tensor. Raises UnsupportedGraphError for dtypes and layouts without one."""
+        if value.layout != torch.strided:
+            raise UnsupportedGraphError(f"tensors of layout {value.layout} have no type in the IR")
+        return TensorType.get(self.convert_all(value.shape), dtype_name(value.dtype))
+
+    def strides(self, value: torch.Tensor) -> tuple[IntExpr, ...]:
+        """The strides of a traced tensor, in elements."""
+        return self.convert_all(value.stride())
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """The IR's name of a dtype. Raises UnsupportedGraphError where it has none."""
+    name = BY_TORCH_NAME.get(str(dtype).removeprefix("torch."))
+    if name is None:
+        raise UnsupportedGraphError(f"tensors of dtype {dtype} have no type in the IR")
+    return name

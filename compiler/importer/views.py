@@ -1,0 +1,240 @@
+"""Import rules of ops that only say where elements come from."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from xdsl.ir import SSAValue
+
+from tilewright.ir.expr import Expr, IntExpr, Ranges, maximum, product
+from tilewright.ir.tw import tensor_type
+
+from .call import Call, dtype_of, normal_dim, shape_of
+from .symbols import dtype_name
+from .table import imports, refuse, refuse_if
+
+aten = torch.ops.aten
+
+_TO_THE_END = 2**63 - 1
+
+
+@imports(
+    aten.view.default, aten._unsafe_view.default, aten.reshape.default, aten._reshape_alias.default,
+    aten.unsqueeze.default, aten.squeeze.default, aten.squeeze.dim, aten.squeeze.dims, aten.flatten.using_ints,
+)
+def reshape(call: Call, x: SSAValue, *_: Any) -> SSAValue:
+    return call.reshape(x)
+
+
+@imports(aten.view.dtype)
+def view_dtype(call: Call, x: SSAValue, dtype: torch.dtype) -> SSAValue:
+    refuse_if(dtype_name(dtype) != dtype_of(x), "elements read as another dtype")
+    return x
+
+
+@imports(aten.t.default)
+def t(call: Call, x: SSAValue) -> SSAValue:
+    return transpose(call, x, 0, 1) if len(shape_of(x)) == 2 else x
+
+
+@imports(aten.transpose.int)
+def transpose(call: Call, x: SSAValue, first: int, second: int) -> SSAValue:
+    rank = len(shape_of(x))
+    order = list(range(rank))
+    if rank:
+        order[first], order[second] = order[second], order[first]
+    return call.build.permute(x, order)
+
+
+@imports(aten.permute.default)
+def permute(call: Call, x: SSAValue, dims: Sequence[int]) -> SSAValue:
+    return call.build.permute(x, [normal_dim(d, len(dims)) for d in dims])
+
+
+@imports(aten.expand.default)
+def expand(call: Call, x: SSAValue, size: Any, implicit: bool = False) -> SSAValue:
+    return call.build.broadcast(x, call.shape)
+
+
+def position(index: IntExpr, size: IntExpr) -> IntExpr:
+    """A position counted from the front. Refuses one whose sign is not known."""
+    if isinstance(index, int):
+        return index if index >= 0 else size + index
+    if Ranges().is_nonnegative(index):
+        return index
+    if Ranges().is_nonnegative(-index):
+        return size + index
+    refuse(f"the sign of the position {index} is not known")
+
+
+def slice_start(start: IntExpr | None, size: IntExpr) -> IntExpr:
+    """Where a slice starts, clamped to the dim."""
+    if start is None:
+        return 0
+    place = position(start, size)
+    if isinstance(place, int) and isinstance(size, int):
+        return min(max(place, 0), size)
+    return maximum(place, 0) if place is not start else place
+
+
+@imports(aten.slice.Tensor)
+def slice_(
+    call: Call, x: SSAValue, dim: int = 0, start: IntExpr | None = None, end: IntExpr | None = None, step: int = 1
+) -> SSAValue:
+    axis = normal_dim(dim, len(shape_of(x)))
+    size, count = shape_of(x)[axis], call.shape[axis]
+    refuse_if(isinstance(step, Expr), "a symbolic step")
+    if isinstance(count, int) and count == 0:
+        return call.build.slice_dim(x, axis, 0, 0)
+    if step == 1 and (end is None or (isinstance(end, int) and end >= _TO_THE_END)):
+        return call.build.slice_dim(x, axis, size - count, count)
+    return call.build.slice_dim(x, axis, slice_start(start, size), count, step)
+
+
+@imports(aten.select.int)
+def select(call: Call, x: SSAValue, dim: int, index: IntExpr) -> SSAValue:
+    axis = normal_dim(dim, len(shape_of(x)))
+    return call.reshape(call.build.slice_dim(x, axis, position(index, shape_of(x)[axis]), 1))
+
+
+@imports(
+    aten.split.Tensor, aten.split_with_sizes.default, aten.unsafe_split.Tensor, aten.unsafe_split_with_sizes.default,
+    aten.split_with_sizes_copy.default, aten.split_copy.Tensor,
+)
+def split(call: Call, x: SSAValue, sizes: Any, dim: int = 0) -> list[SSAValue]:
+    axis = normal_dim(dim, len(shape_of(x)))
+    counts = [call.type_of(i).shape[axis] for i in range(len(call.types))]
+    starts = itertools.accumulate(counts[:-1], initial=0)
+    return [call.build.slice_dim(x, axis, start, count) for start, count in zip(starts, counts)]
+
+
+@imports(aten.unbind.int)
+def unbind(call: Call, x: SSAValue, dim: int = 0) -> list[SSAValue]:
+    axis = normal_dim(dim, len(shape_of(x)))
+    return [call.reshape(call.build.slice_dim(x, axis, i, 1), i) for i in range(len(call.types))]
+
+
+@imports(aten.cat.default)
+def cat(call: Call, tensors: Sequence[SSAValue], dim: int = 0) -> SSAValue:
+    axis = normal_dim(dim, len(call.shape))
+    # ATen lets an empty vector stand among tensors of any rank.
+    parts = [t for t in tensors if len(shape_of(t)) == len(call.shape) and shape_of(t)[axis] != 0]
+    if not parts:
+        return call.build.constant(0, call.dtype, call.shape)
+    return call.build.concat([call.value(p, call.dtype) for p in parts], axis)
+
+
+@imports(aten.stack.default)
+def stack(call: Call, tensors: Sequence[SSAValue], dim: int = 0) -> SSAValue:
+    axis = normal_dim(dim, len(call.shape))
+    layer = [1 if i == axis else size for i, size in enumerate(call.shape)]
+    return call.build.concat([call.build.reshape(call.value(t, call.dtype), layer) for t in tensors], axis)
+
+
+@imports(aten.flip.default)
+def flip(call: Call, x: SSAValue, dims: Sequence[int]) -> SSAValue:
+    shape = shape_of(x)
+    axes = {normal_dim(d, len(shape)) for d in dims}
+    if any(shape[d] == 0 for d in axes) or not axes:
+        return x
+    starts = [size - 1 if d in axes else 0 for d, size in enumerate(shape)]
+    return call.build.slice(x, starts, shape, [-1 if d in axes else 1 for d in range(len(shape))])
+
+
+@imports(aten.constant_pad_nd.default)
+def constant_pad(call: Call, x: SSAValue, pad: Sequence[IntExpr], value: Any = 0) -> SSAValue:
+    rank = len(shape_of(x))
+    low: list[IntExpr] = [0] * rank
+    high: list[IntExpr] = [0] * rank
+    # Pairs count from the last dim.
+    for i in range(len(pad) // 2):
+        low[rank - 1 - i], high[rank - 1 - i] = pad[2 * i], pad[2 * i + 1]
+    return call.build.pad(x, low, high, value)
+
+
+@imports(aten.repeat.default)
+def repeat(call: Call, x: SSAValue, repeats: Sequence[IntExpr]) -> SSAValue:
+    shape = (*[1] * (len(repeats) - len(shape_of(x))), *shape_of(x))
+    spread = [part for size in shape for part in (1, size)]
+    copies = [part for times, size in zip(repeats, shape) for part in (times, size)]
+    return call.reshape(call.build.broadcast(call.build.reshape(x, spread), copies))
+
+
+@imports(aten.roll.default)
+def roll(call: Call, x: SSAValue, shifts: Sequence[int], dims: Sequence[int] = ()) -> SSAValue:
+    if not dims:
+        return call.reshape(rotate(call, call.build.reshape(x, [tensor_type(x).numel]), shifts[0], 0))
+    for shift, dim in zip(shifts, dims):
+        x = rotate(call, x, shift, normal_dim(dim, len(shape_of(x))))
+    return x
+
+
+def rotate(call: Call, x: SSAValue, shift: IntExpr, axis: int) -> SSAValue:
+    """Elements of one dim moved up by `shift`, around the end."""
+    size = shape_of(x)[axis]
+    refuse_if(not isinstance(shift, int) or not isinstance(size, int), "a symbolic rotation")
+    amount = shift % size if size else 0  # type: ignore[operator]
+    if amount == 0:
+        return x
+    build = call.build
+    return build.concat(
+        [build.slice_dim(x, axis, size - amount, amount), build.slice_dim(x, axis, 0, size - amount)], axis
+    )
+
+
+@imports(aten.slice_scatter.default)
+def slice_scatter(
+    call: Call, x: SSAValue, source: SSAValue, dim: int = 0, start: IntExpr | None = None,
+    end: IntExpr | None = None, step: int = 1,
+) -> SSAValue:
+    refuse_if(step != 1, "slice_scatter with a step")
+    axis = normal_dim(dim, len(shape_of(x)))
+    return replace(call, x, source, axis, slice_start(start, shape_of(x)[axis]))
+
+
+@imports(aten.select_scatter.default)
+def select_scatter(call: Call, x: SSAValue, source: SSAValue, dim: int, index: IntExpr) -> SSAValue:
+    axis = normal_dim(dim, len(shape_of(x)))
+    layer = [1 if i == axis else size for i, size in enumerate(shape_of(x))]
+    return replace(call, x, call.build.reshape(source, layer), axis, position(index, shape_of(x)[axis]))
+
+
+def replace(call: Call, x: SSAValue, source: SSAValue, axis: int, start: IntExpr) -> SSAValue:
+    """`x` with the elements of one dim from `start` on taken from `source`."""
+    count = shape_of(source)[axis]
+    if isinstance(count, int) and count == 0:
+        return x
+    after = start + count
+    rest = shape_of(x)[axis] - after
+    parts = [
+        call.build.slice_dim(x, axis, 0, start), call.value(source, call.dtype),
+        call.build.slice_dim(x, axis, after, rest),
+    ]
+    return call.build.concat([p for p in parts if shape_of(p)[axis] != 0], axis)
+
+
+@imports(aten.as_strided.default)
+def as_strided(
+    call: Call, x: SSAValue, size: Sequence[IntExpr], stride: Sequence[IntExpr], offset: IntExpr | None = None
+) -> SSAValue:
+    """Positions in memory become positions in the logical order where memory holds the tensor row by row.
+
+    Everything else depends on how the operand lies in memory, which only tracing's own layout would answer: such a call
+    cannot be left to ATen either, and the graph as a whole goes there.
+    """
+    from tilewright.ir.errors import UnsupportedGraphError
+
+    traced = call.traced(0)
+    if not traced.is_contiguous() or traced.storage_offset() != 0:
+        raise UnsupportedGraphError("as_strided reads the memory layout of an operand that is not contiguous")
+    build = call.build
+    flat = build.reshape(x, [product(shape_of(x))])
+    place: SSAValue = call.value(offset or 0, "i64")
+    for dim, (count, step) in enumerate(zip(size, stride)):
+        axis = [count if i == dim else 1 for i in range(len(size))]
+        refuse_if(not isinstance(step, int), "a symbolic stride")
+        place = build.map("add", place, build.iota(axis, "i64", dim, 0, step))
+    return build.gather(flat, [build.broadcast(place, call.shape)], [0], wrap=False)

@@ -1,0 +1,267 @@
+"""The whole way of a graph, top to bottom on one page: import, passes, kernels, host program."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.func import FuncOp
+
+from tilewright.codegen import native
+from tilewright.codegen.cpp import print_files, print_kernel
+from tilewright.codegen.host import HostProgram
+from tilewright.ir import prog, tile, tw
+from tilewright.ir.cost import kernel_cost, predicted_seconds
+from tilewright.ir.errors import UnsupportedOpError
+from tilewright.ir.target import Target
+from tilewright.ir.target import target as find_target
+from tilewright.ir.text import file_lines, parse_ir, print_ir
+from tilewright.passes.base import PassContext, Remark
+from tilewright.passes.manager import PassManager, PassRecord
+from tilewright.passes.pipelines import parse_pipeline
+
+from .importer import import_graph
+from .options import Options
+
+# Library calls that the design makes on purpose: vendors' products, convolutions and attention. Not fallbacks.
+LIBRARY_OPS = (tw.MatmulOp, tw.ConvOp, tw.AttentionOp)
+
+
+def compile_graph(
+    graph_module: torch.fx.GraphModule, options: Options, *, inputs: Sequence[Any] | None = None
+) -> Compilation:
+    """Compile an ATen graph as AOTAutograd makes it (functional, sizes known).
+
+    `inputs` are example inputs for ``verify="numeric"`` (without the graph's own constants; random ones if None).
+    Raises UnsupportedGraphError for a graph that cannot be imported, UnsupportedOpError for ops left to ATen when
+    ``fallback="error"``, CompilerNotFoundError, KernelBuildError, PassError and NumericMismatchError.
+    """
+    clock = Clock()
+    target = find_target(options.target)
+    with clock.phase("import"):
+        imported = import_graph(graph_module)
+        module, constants = imported.module, imported.constants
+        fallbacks = count_fallbacks(module)
+        if fallbacks and options.fallback == "error":
+            raise unsupported(fallbacks)
+    context = PassContext(target, options.as_dict(), sizes={})
+    snapshots: list[tuple[str, ModuleOp]] = []
+    manager = PassManager(
+        parse_pipeline(options.passes), context, verify=options.verify, dump_dir=options.dump_ir,
+        verifier=import_verifier(graph_module, module, inputs, constants) if options.verify == "numeric" else None,
+        observer=lambda position, entry, now: snapshots.append((entry, now.clone())),
+    )
+    with clock.phase("passes"):
+        records = manager.run(module)
+    if not any(isinstance(op, prog.ReturnOp) for op in module.walk()):
+        raise ValueError(f"the pipeline {options.passes!r} does not end in a program: it needs lower and plan-memory")
+    with clock.phase("print"):
+        kernels = [op for op in module.body.block.ops if isinstance(op, tile.KernelOp)]
+        sources = print_files(kernels, target)
+    with clock.phase("build"):
+        functions, libraries = build(sources, target)
+    with clock.phase("host"):
+        count = len(argument_types(module))
+        static = [*static_inputs(), *range(count - len(constants), count)]
+        host = HostProgram(module, functions, static)
+    compilation = Compilation(
+        host=host, module=module, constants=constants, sources=sources, libraries=libraries, target=target,
+        fallbacks=fallbacks, remarks=context.remarks, snapshots=snapshots, static=static,
+        stats={
+            "kernels": [vars(k) for k in kernel_infos(kernels, target)], "fallbacks": fallbacks,
+            "passes": [record.as_dict() for record in records], "peak_bytes": peak(records),
+            "compile_seconds": clock.seconds, "statistics": context.statistics,
+        },
+    )
+    if manager.verifier is not None:
+        # Kernel emission is a stage like any other: the program against the IR it was printed from.
+        given = list(manager.verifier.inputs)  # type: ignore[attr-defined]
+        free = given[: len(given) - len(constants)]
+        manager.verifier.check_callable(lambda _: compilation(*free), "kernel emission")  # type: ignore[attr-defined]
+    return compilation
+
+
+def load_compilation(parts: Mapping[str, Any]) -> Compilation:
+    """A compilation from an artifact's parts: nothing is compiled or imported again."""
+    module = parse_ir(parts["prog_text"], "prog.mlir")
+    target = find_target(parts["options"].get("target"))
+    functions: dict[str, Any] = {}
+    for library, source in zip(parts["libraries"], parts["sources"]):
+        functions |= native.load_library(library, source, target)
+    constants = list(parts["constants"])
+    count = len(argument_types(module))
+    static = list(range(count - len(constants), count))
+    return Compilation(
+        host=HostProgram(module, functions, static), module=module, constants=constants, sources=list(parts["sources"]),
+        libraries=list(parts["libraries"]), target=target, fallbacks=parts["stats"]["fallbacks"],
+        remarks=[Remark(r["pass_name"], r["kind"], r["message"], tuple(r["lines"])) for r in parts["remarks"]],
+        snapshots=[], static=static, stats=parts["stats"], stage_texts=dict(parts["stages"]),
+    )
+
+
+@dataclass(frozen=True)
+class KernelInfo:
+    """A kernel for people: where it comes from, what it moves and computes for its traced sizes, its source."""
+
+    name: str
+    kind: str
+    lines: list[str]
+    schedule: dict[str, Any]
+    bytes: int
+    flops: int
+    predicted_s: float
+    source: str
+
+
+@dataclass
+class Compilation:
+    """A compiled graph. Calling it runs the program on the graph's inputs (tensors and ints) and gives its outputs."""
+
+    host: HostProgram
+    module: ModuleOp
+    constants: list[torch.Tensor]
+    sources: list[str]
+    libraries: list[Path]
+    target: Target
+    fallbacks: list[dict[str, Any]]
+    remarks: list[Remark]
+    snapshots: list[tuple[str, ModuleOp]]
+    static: list[int]
+    stats: dict[str, Any]
+    stage_texts: dict[str, str] = field(default_factory=dict)
+
+    def __call__(self, *args: Any) -> list[Any]:
+        return self.host(*args, *self.constants)
+
+    @property
+    def stages(self) -> dict[str, str]:
+        """The IR after the import and after each pass; the last is also known as ``prog``. Printed when asked for."""
+        if self.snapshots:
+            for name, module in self.snapshots:
+                unique = name if name not in self.stage_texts else f"{name} ({len(self.stage_texts)})"
+                self.stage_texts[unique] = print_ir(module)
+            self.stage_texts["prog"] = print_ir(self.module)
+            self.snapshots = []
+        return self.stage_texts
+
+    @property
+    def prog_text(self) -> str:
+        return print_ir(self.module)
+
+    @property
+    def host_source(self) -> str:
+        """The Python text of the host program."""
+        return self.host.source
+
+    @property
+    def kernels(self) -> list[KernelInfo]:
+        return kernel_infos([op for op in self.module.body.block.ops if isinstance(op, tile.KernelOp)], self.target)
+
+
+class Clock:
+    """Seconds by phase."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+
+def build(sources: Sequence[str], target: Target) -> tuple[dict[str, Any], list[Path]]:
+    """The kernels of the sources, loaded, and the libraries they are in."""
+    libraries = native.build_all(sources, target)
+    functions: dict[str, Any] = {}
+    for library, source in zip(libraries, sources):
+        functions |= native.load_library(library, source, target)
+    return functions, libraries
+
+
+def argument_types(module: ModuleOp) -> list[Any]:
+    """The types of the function's arguments."""
+    function = next(op for op in module.body.block.ops if isinstance(op, FuncOp))
+    return [arg.type for arg in function.body.block.args]
+
+
+def static_inputs() -> list[int]:
+    """Positions of inputs that AOTAutograd knows to be parameters and buffers of the model, while it compiles one."""
+    context = torch._guards.TracingContext.try_get()
+    metadata = getattr(context, "fw_metadata", None) if context is not None else None
+    return list(getattr(metadata, "static_input_indices", None) or ())
+
+
+def count_fallbacks(module: ModuleOp) -> list[dict[str, Any]]:
+    """Ops left to ATen: `op`, `count`, `reason`, and the model's `lines`."""
+    counts: Counter[tuple[str, str]] = Counter()
+    lines: dict[tuple[str, str], dict[str, None]] = {}
+    for op in module.walk():
+        if isinstance(op, tw.AtenOp):
+            key = (op.target.data, op.reason.data)
+            counts[key] += 1
+            lines.setdefault(key, {}).update(dict.fromkeys(file_lines(op.location)))
+    return [
+        {"op": op, "count": count, "reason": reason, "lines": list(lines[op, reason])}
+        for (op, reason), count in counts.items()
+    ]
+
+
+def unsupported(fallbacks: list[dict[str, Any]]) -> UnsupportedOpError:
+    listed = "\n".join(
+        f"  {row['op']} ({row['count']}x): {row['reason']}" + (f" at {', '.join(row['lines'])}" if row["lines"] else "")
+        for row in fallbacks
+    )
+    return UnsupportedOpError(
+        f"fallback='error', and these ops would run in ATen:\n{listed}\n"
+        "Use fallback='allow' to let them, or rewrite the lines of the model."
+    )
+
+
+def import_verifier(
+    graph_module: torch.fx.GraphModule, module: ModuleOp, inputs: Sequence[Any] | None,
+    constants: Sequence[torch.Tensor],
+) -> Any:
+    """The numeric verifier, after it has compared the imported module with the FX graph itself."""
+    from tilewright.ir.numerics import random_inputs
+    from tilewright.passes.verify import NumericVerifier
+
+    if inputs is None or any(isinstance(i, torch._subclasses.FakeTensor) for i in inputs):
+        made = random_inputs(module)
+        inputs = made[: len(made) - len(constants)]
+    free = list(inputs)
+    verifier = NumericVerifier([*free, *constants], module)
+    with torch.no_grad():
+        outputs = torch.fx.Interpreter(graph_module).run(*free)
+    verifier.check_reference(list(outputs) if isinstance(outputs, (tuple, list)) else [outputs])
+    return verifier
+
+
+def kernel_infos(kernels: Sequence[tile.KernelOp], target: Target) -> list[KernelInfo]:
+    infos = []
+    for kernel in kernels:
+        cost = kernel_cost(kernel)
+        infos.append(
+            KernelInfo(
+                kernel.sym_name.data, kernel.kind.data, file_lines(kernel.location), {}, cost.bytes_moved, cost.flops,
+                predicted_seconds(cost, target), print_kernel(kernel),
+            )
+        )
+    return infos
+
+
+def peak(records: Sequence[PassRecord]) -> int | None:
+    return records[-1].after.peak_bytes if records else None
+
+
+__all__ = ["Compilation", "KernelInfo", "compile_graph", "load_compilation"]

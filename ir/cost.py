@@ -1,0 +1,359 @@
+"""The roofline cost of ops, kernels and modules: arithmetic, bytes to and from memory, launches, peak bytes.
+
+Costs compare plans with each other; they are no promise of a time. Symbolic sizes count with the values in `sizes`
+(64 where there is none). What the numbers stand for:
+
+* A view (reshape, permute, slice, broadcast) is an alias, a constant and an iota are made in the kernel that reads
+  them: they cost nothing.
+* A value is read once by each op or kernel that uses it; of a tensor that is gathered from or sliced, only that part.
+* An op that runs in ATen counts as a copy of its operands to its results, unless its arithmetic is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.func import FuncOp
+from xdsl.ir import Block, BlockArgument, Operation, SSAValue
+from xdsl.traits import IsTerminator
+
+from . import calls, prog, tile, tw
+from .dtypes import itemsize
+from .expr import IntExpr, free_symbols, hint, substitute, symbol
+from .scalars import SCALARS
+from .stages import functions, kernels
+from .target import Target
+from .types import BufferType, TensorType
+
+Sizes = Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """`flops` (an add is 1), bytes read from and written to memory, and kernels or library calls launched."""
+
+    flops: int = 0
+    bytes_read: int = 0
+    bytes_written: int = 0
+    launches: int = 0
+
+    @property
+    def bytes_moved(self) -> int:
+        return self.bytes_read + self.bytes_written
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            self.flops + other.flops,
+            self.bytes_read + other.bytes_read,
+            self.bytes_written + other.bytes_written,
+            self.launches + other.launches,
+        )
+
+
+FREE = Cost()
+
+
+def predicted_seconds(cost: Cost, target: Target) -> float:
+    """The roofline: the slower of arithmetic and memory, plus the launches. Small data is taken to come from cache."""
+    bandwidth = target.cache_bandwidth if cost.bytes_moved <= target.l2_bytes else target.bandwidth
+    return max(cost.flops / target.peak_flops, cost.bytes_moved / bandwidth) + cost.launches * target.launch_seconds
+
+
+# Sizes of values -----------------------------------------------------------------------------------------------------
+
+
+def numel(value: SSAValue, sizes: Sizes | None = None) -> int:
+    """How many elements a tensor or buffer has; 1 for an index."""
+    type = value.type
+    return prod(hint(d, sizes) for d in type.shape) if isinstance(type, (TensorType, BufferType)) else 1
+
+
+def nbytes(value: SSAValue, sizes: Sizes | None = None) -> int:
+    """How many bytes a tensor's or buffer's elements take; 0 for an index or an arena."""
+    type = value.type
+    return numel(value, sizes) * itemsize(type.dtype) if isinstance(type, (TensorType, BufferType)) else 0
+
+
+def _read_bytes(op: Operation, position: int, sizes: Sizes | None) -> int:
+    """How many bytes of operand `position` the op reads: all, or what it gathers or slices."""
+    whole = nbytes(op.operands[position], sizes)
+    if isinstance(op, (tw.GatherOp, tw.SliceOp)) and position == 0:
+        return min(whole, nbytes(op.results[0], sizes))
+    return whole
+
+
+def _traffic(op: Operation, sizes: Sizes | None) -> tuple[int, int]:
+    """`(bytes read, bytes written)` of an op that runs by itself; an operand used twice is read once."""
+    read: dict[SSAValue, int] = {}
+    for position, operand in enumerate(op.operands):
+        read[operand] = max(read.get(operand, 0), _read_bytes(op, position, sizes))
+    return sum(read.values()), sum(nbytes(result, sizes) for result in op.results)
+
+
+# Arithmetic of tw ops ------------------------------------------------------------------------------------------------
+
+
+def _shape(value: SSAValue, sizes: Sizes | None) -> tuple[int, ...]:
+    type = value.type
+    return tuple(hint(d, sizes) for d in type.shape) if isinstance(type, (TensorType, BufferType)) else ()
+
+
+def _map_flops(op: tw.MapOp, sizes: Sizes | None) -> int:
+    return SCALARS[op.fn.data].cost * numel(op.result, sizes)
+
+
+def _source_flops(op: tw.ReduceOp | tw.ScanOp, sizes: Sizes | None) -> int:
+    return numel(op.source, sizes)
+
+
+def _matmul_flops(op: tw.MatmulOp, sizes: Sizes | None) -> int:
+    bias = 1 if op.bias is not None else 0
+    return numel(op.result, sizes) * (2 * _shape(op.args[0], sizes)[-1] + bias)
+
+
+def _conv_flops(op: tw.ConvOp, sizes: Sizes | None) -> int:
+    # An output reads C/groups x kernel, transposed an input writes O/groups x kernel: the weight but its first dim.
+    points = op.args[0] if op.transposed.data else op.result
+    return 2 * numel(points, sizes) * prod(_shape(op.args[1], sizes)[1:])
+
+
+def _attention_flops(op: tw.AttentionOp, sizes: Sizes | None) -> int:
+    query, values = _shape(op.args[0], sizes), _shape(op.args[2], sizes)
+    scores = prod(query[:-1]) * values[-2]
+    softmax = 4 + SCALARS["exp"].cost
+    flops = scores * (2 * query[-1] + 2 * values[-1] + softmax)
+    return flops // 2 if op.causal.data else flops
+
+
+_FLOPS: dict[type[Operation], Callable[..., int]] = {
+    tw.MapOp: _map_flops,
+    tw.ReduceOp: _source_flops,
+    tw.ScanOp: _source_flops,
+    tw.MatmulOp: _matmul_flops,
+    tw.ConvOp: _conv_flops,
+    tw.AttentionOp: _attention_flops,
+}
+
+_ALIASES: tuple[type[Operation], ...] = (
+    tw.ReshapeOp, tw.PermuteOp, tw.SliceOp, tw.BroadcastOp, prog.ViewOp,
+)
+_MADE_IN_PLACE: tuple[type[Operation], ...] = (tw.ConstantOp, tw.IotaOp, tw.SizeOp)
+# What only says where something is going to be.
+_PLACES: tuple[type[Operation], ...] = (prog.AllocOp, prog.BufferOp, prog.OutputOp)
+_NO_WORK: tuple[type[Operation], ...] = (
+    *_ALIASES, *_MADE_IN_PLACE, tw.YieldOp, tw.ReturnOp, prog.ArenaOp, prog.AllocOp, prog.BufferOp, prog.OutputOp,
+    prog.ReturnOp,
+)
+
+
+def op_cost(op: Operation, sizes: Sizes | None = None) -> Cost:
+    """The cost of a `tw` op, a region, a kernel, or an op of `prog` that stands in a module.
+
+    Raises KeyError for a launch whose kernel is not in the module, TypeError for an op of another dialect.
+    """
+    if isinstance(op, _NO_WORK):
+        return FREE
+    if isinstance(op, tw.FusedOp):
+        return _region_cost(op, sizes)
+    if isinstance(op, tw.TwOp):
+        flops = _FLOPS[type(op)](op, sizes) if type(op) in _FLOPS else 0
+        return Cost(flops, *_traffic(op, sizes), 1)
+    if isinstance(op, tile.KernelOp):
+        return kernel_cost(op, sizes)
+    if isinstance(op, prog.LaunchOp):
+        return kernel_cost(_kernels_beside(op)[op.kernel.string_value()], sizes)
+    if isinstance(op, prog.ExternOp):
+        return _extern_cost(op, sizes)
+    raise TypeError(f"{op.name} has no cost")
+
+
+def _region_cost(op: tw.FusedOp, sizes: Sizes | None) -> Cost:
+    """All the arithmetic inside; of the bytes, what crosses the border, once."""
+    flops = 0
+    inside: set[SSAValue] = set()
+    read: dict[SSAValue, int] = {}
+    for inner in op.body.block.ops:
+        if type(inner) in _FLOPS:
+            flops += _FLOPS[type(inner)](inner, sizes)
+        for position, operand in enumerate(inner.operands):
+            if operand not in inside:
+                # Two slices of one input read both their parts, but never more than all of it.
+                part = read.get(operand, 0) + _read_bytes(inner, position, sizes)
+                read[operand] = min(part, nbytes(operand, sizes))
+        inside.update(inner.results)
+    return Cost(flops, sum(read.values()), sum(nbytes(o, sizes) for o in op.outputs), 1)
+
+
+# Kernels -------------------------------------------------------------------------------------------------------------
+
+
+class _KernelCount:
+    """Walks a kernel's loops. `read` and `written` have the bytes of each access, by pointer and position.
+
+    Loops of one depth get one name, so that several passes over a row touch the same positions, and count once.
+    """
+
+    def __init__(self, sizes: Sizes | None):
+        self.sizes = sizes
+        self.flops = 0
+        self.read: dict[tuple[SSAValue, IntExpr], int] = {}
+        self.written: dict[tuple[SSAValue, IntExpr], int] = {}
+        # The loops that a name varies with.
+        self.depends: dict[str, frozenset[str]] = {}
+
+    def block(self, block: Block, names: dict[str, IntExpr], extents: dict[str, int]) -> None:
+        """`names`: the axes in scope by depth; `extents`: the trip counts of the loops around, by that name."""
+        trips = prod(extents.values())
+        for op in block.ops:
+            if isinstance(op, tile.ForOp):
+                axis = f"_axis{len(extents)}"
+                count = hint(op.trip_count, self.sizes)
+                self.depends[axis] = frozenset([axis])
+                self.flops += trips * count * len(op.outputs)
+                self.block(op.body.block, {**names, op.axis.data: symbol(axis)}, {**extents, axis: count})
+            elif isinstance(op, tile.IndexOp):
+                # A computed position may differ at every point of the loops around it.
+                self.depends[op.label.data] = frozenset(extents)
+            elif isinstance(op, tile.LoadOp):
+                self.access(self.read, op.ref, substitute(op.offset.data[0], names), extents)
+            elif isinstance(op, tile.StoreOp):
+                self.access(self.written, op.ref, substitute(op.offset.data[0], names), extents)
+            elif isinstance(op, tile.MapOp):
+                self.flops += trips * SCALARS[op.fn.data].cost
+            elif isinstance(op, tile.ScanOp):
+                self.flops += trips
+
+    def access(
+        self, table: dict[tuple[SSAValue, IntExpr], int], ref: SSAValue, position: IntExpr, extents: dict[str, int]
+    ) -> None:
+        if not isinstance(ref, BlockArgument):
+            return  # scratch stays on chip
+        axes = frozenset[str]().union(*(self.depends.get(name, frozenset()) for name in free_symbols(position)))
+        points = prod(count for axis, count in extents.items() if axis in axes)
+        key = (ref, position)
+        table[key] = max(table.get(key, 0), points * itemsize(tile.value_dtype(ref)))
+
+
+def kernel_cost(kernel: tile.KernelOp, sizes: Sizes | None = None) -> Cost:
+    """The cost of one launch: trip counts times arithmetic; each position of a pointer counts once, scratch not at all.
+
+    A masked access counts as if it always happened.
+    """
+    count = _KernelCount(sizes)
+    count.block(kernel.body.block, {}, {})
+    return Cost(count.flops, sum(count.read.values()), sum(count.written.values()), 1)
+
+
+# Library calls -------------------------------------------------------------------------------------------------------
+
+# Where the two factors of a matrix product stand among the call's positional arguments.
+_PRODUCTS: dict[str, tuple[int, int]] = {
+    "aten.mm": (0, 1), "aten.bmm": (0, 1), "aten.matmul": (0, 1), "aten.addmm": (1, 2), "aten.baddbmm": (1, 2),
+}
+
+
+def _extern_cost(op: prog.ExternOp, sizes: Sizes | None) -> Cost:
+    args, kwargs = calls.decode(
+        op.arguments.data, lambda index: op.args[index], lambda size: hint(size, sizes), lambda tag, name: name
+    )
+    outs = _values(kwargs.get("out"))
+    read = {value: nbytes(value, sizes) for value in op.args if value not in outs}
+    written = sum(nbytes(value, sizes) for value in (*outs, *op.results))
+    return Cost(_extern_flops(op.target.data, args, sizes), sum(read.values()), written, 1)
+
+
+def _values(argument: object) -> list[SSAValue]:
+    if isinstance(argument, (list, tuple)):
+        return [value for part in argument for value in _values(part)]
+    return [argument] if isinstance(argument, SSAValue) else []
+
+
+def _extern_flops(target: str, args: list[object], sizes: Sizes | None) -> int:
+    name = ".".join(target.split(".")[:2])
+    if name in _PRODUCTS:
+        lhs, rhs = (args[i] for i in _PRODUCTS[name])
+        assert isinstance(lhs, SSAValue) and isinstance(rhs, SSAValue)
+        return 2 * numel(lhs, sizes) * _shape(rhs, sizes)[-1]
+    return 0
+
+
+# Modules -------------------------------------------------------------------------------------------------------------
+
+
+def _kernels_beside(op: Operation) -> dict[str, tile.KernelOp]:
+    parent = op.parent_op()
+    while parent is not None and not isinstance(parent, ModuleOp):
+        parent = parent.parent_op()
+    return kernels(parent) if parent is not None else {}
+
+
+def _costs(module: ModuleOp, sizes: Sizes | None) -> Iterator[Cost]:
+    by_name = {name: kernel_cost(kernel, sizes) for name, kernel in kernels(module).items()}
+    for function in functions(module):
+        for op in function.body.block.ops:
+            yield by_name[op.kernel.string_value()] if isinstance(op, prog.LaunchOp) else op_cost(op, sizes)
+
+
+def module_cost(module: ModuleOp, sizes: Sizes | None = None) -> Cost:
+    """The sum over the ops of all functions. Kernels count where they are launched."""
+    return sum(_costs(module, sizes), FREE)
+
+
+def module_seconds(module: ModuleOp, target: Target, sizes: Sizes | None = None) -> float:
+    """The predicted time of one call: the roofline of each op, added up."""
+    return sum(predicted_seconds(cost, target) for cost in _costs(module, sizes))
+
+
+def count_ops(module: ModuleOp) -> int:
+    """How many ops a module has, inside regions and kernels too; terminators and what only holds others apart."""
+    return sum(
+        not op.has_trait(IsTerminator) and not isinstance(op, (ModuleOp, FuncOp, tile.KernelOp))
+        for op in module.walk()
+    )
+
+
+def peak_bytes(module: ModuleOp, sizes: Sizes | None = None) -> int:
+    """The most bytes that a call holds at once beside its arguments: temporaries, outputs, what libraries return.
+
+    A value lives from the op that first writes it to the last one that reads it, or reads a view of it. An arena counts
+    whole, and the buffers in it not at all.
+    """
+    return max((_function_peak(function.body.block, sizes) for function in functions(module)), default=0)
+
+
+def _function_peak(block: Block, sizes: Sizes | None) -> int:
+    arena = sum(hint(op.size.data[0], sizes) for op in block.ops if isinstance(op, prog.ArenaOp))
+    storage: dict[SSAValue, SSAValue] = {}
+    first: dict[SSAValue, int] = {}
+    last: dict[SSAValue, int] = {}
+    for position, op in enumerate(block.ops):
+        if isinstance(op, _ALIASES):
+            storage[op.results[0]] = storage.get(op.operands[0], op.operands[0])
+            continue
+        touched: Iterable[SSAValue] = op.operands
+        if not isinstance(op, _PLACES):
+            touched = (*touched, *op.results)
+        for value in touched:
+            value = storage.get(value, value)
+            if _takes_memory(value):
+                first.setdefault(value, position)
+                last[value] = position
+    change = [0] * (len(block.ops) + 1)
+    for value, position in first.items():
+        change[position] += nbytes(value, sizes)
+        change[last[value] + 1] -= nbytes(value, sizes)
+    alive = peak = 0
+    for step in change:
+        alive += step
+        peak = max(peak, alive)
+    return arena + peak
+
+
+def _takes_memory(value: SSAValue) -> bool:
+    """Whether a value is memory of the call's own, outside of an arena."""
+    if isinstance(value, BlockArgument) or not isinstance(value.type, (TensorType, BufferType)):
+        return False
+    return not isinstance(value.owner, (*_MADE_IN_PLACE, prog.BufferOp))

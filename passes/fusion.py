@@ -1,0 +1,443 @@
+"""Fusion: groups of tensor ops become regions that run as one kernel each.
+
+The decision is by time, as the target's facts give it: bytes that need not be moved, launches saved, against work done
+twice. Whether ops fit one kernel at all is not decided by a table of cases: the walk that lowering will make is made on
+trial (`lowering/walk.py`), and its objection is the reason that the report shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from xdsl.dialects.builtin import ArrayAttr, ModuleOp
+from xdsl.dialects.func import FuncOp
+from xdsl.ir import Block, Operation, SSAValue
+
+from tilewright.ir import tw
+from tilewright.ir.dtypes import compute_dtype
+from tilewright.ir.expr import free_symbols, hint, product
+from tilewright.ir.scalars import SCALARS
+from tilewright.ir.text import file_lines, fuse_locations
+from tilewright.ir.types import DimsAttr
+
+from .base import Pass, PassContext, register
+from .fusion_graph import EXTERN_OPS, FusionGraph, argument_strides, operands_of
+from .lowering.loops import AccessWalk
+from .lowering.region import kernel_name
+from .lowering.walk import CannotFuse, Domain, domain_for
+
+
+@register
+@dataclass(frozen=True)
+class Fuse(Pass):
+    """Group ops into `tw.fused` regions.
+
+    Before::
+
+        %a = tw.map "mul" %x, %s        %m = tw.reduce "max" %a        %c = tw.map "sub" %a, %m
+
+    after::
+
+        %r = tw.fused {kind = "loop", numerics = "exact"} : T {
+          %a = tw.map "mul" %x, %s      %m = tw.reduce "max" %a        %c = tw.map "sub" %a, %m
+          tw.yield %c : T
+        }
+
+    Fuses maps with maps, maps into reductions, several reductions over the same rows, epilogues of reductions, siblings
+    that share inputs, and views and gathers as index arithmetic; computes cheap producers twice when that saves bytes.
+    `merge=false` gives each op a region of its own. Rejected pairs are recorded as remarks.
+    """
+
+    name: ClassVar[str] = "fuse"
+    numerics: ClassVar[str] = "exact"
+    merge: bool = True
+    max_ops: int = 96
+    max_pointers: int = 24
+
+    def run(self, module: ModuleOp, context: PassContext) -> None:
+        for op in module.body.block.ops:
+            if isinstance(op, FuncOp):
+                Fuser(op, self, context).run()
+
+
+class Group:
+    """Compute ops that will be one kernel."""
+
+    def __init__(self, ops: Iterable[Operation]):
+        self.ops: set[Operation] = set(ops)
+
+
+class Fuser:
+    """Fuses one function."""
+
+    def __init__(self, function: FuncOp, options: Fuse, context: PassContext):
+        self.block = function.body.block
+        self.options, self.context = options, context
+        attribute = function.attributes.get("arg_strides")
+        strides = [a for a in attribute if isinstance(a, DimsAttr)] if isinstance(attribute, ArrayAttr) else []
+        self.graph = FusionGraph(self.block, argument_strides(self.block, strides))
+        self.order = self.graph.order
+        self.groups: dict[Operation, Group] = {op: Group([op]) for op in self.graph.compute}
+        self.trials: dict[tuple[frozenset[Operation], frozenset[Operation]], str | None] = {}
+        self.connect()
+
+    def connect(self) -> None:
+        """Find the edges between ops that run: through free ops, from what computes a value to what reads it."""
+        self.sources = {op: self.graph.sources(op) for op in self.graph.compute}
+        self.readers: dict[Operation, list[Operation]] = {}
+        for op in self.block.ops:
+            reads = self.sources.get(op) or (self.graph.sources(op) if isinstance(op, EXTERN_OPS) else [])
+            for value in reads:
+                if isinstance(value.owner, Operation):
+                    self.readers.setdefault(value.owner, []).append(op)
+
+    # Facts about groups
+    def members(self, op: Operation) -> set[Operation]:
+        return self.groups[op].ops if op in self.groups else {op}
+
+    def outputs(self, ops: set[Operation]) -> list[SSAValue]:
+        """The values of a group that something outside needs, in program order."""
+        found = []
+        for op in sorted(ops, key=self.order.__getitem__):
+            for result in op.results:
+                outside = any(reader not in ops for reader in self.readers.get(op, ()))
+                if outside or result in self.graph.demanded:
+                    found.append(result)
+        return found
+
+    def inputs(self, ops: set[Operation]) -> list[SSAValue]:
+        found: dict[SSAValue, None] = {}
+        for op in sorted(ops, key=self.order.__getitem__):
+            for value in self.sources[op]:
+                if value.owner not in ops:
+                    found[value] = None
+        return list(found)
+
+    def size(self, value: SSAValue) -> int:
+        """Bytes, with symbols at their hints."""
+        return hint(tw.tensor_type(value).nbytes, self.context.sizes)
+
+    def reaches(self, start: set[Operation], goal: set[Operation]) -> bool:
+        """Whether a path leads from `start` to `goal` through an op of neither."""
+        limit = max(self.order[op] for op in goal)
+        stack = [r for op in start for r in self.readers.get(op, ()) if r not in start and r not in goal]
+        seen: set[Operation] = set()
+        while stack:
+            op = stack.pop()
+            if op in seen:
+                continue
+            members = self.members(op)
+            seen |= members
+            if min(self.order[m] for m in members) > limit:
+                continue
+            for member in members:
+                for reader in self.readers.get(member, ()):
+                    if reader in goal:
+                        return True
+                    if reader not in start:
+                        stack.append(reader)
+        return False
+
+    # Decisions
+    def run(self) -> None:
+        if self.options.merge:
+            self.merge_producers()
+            self.merge_siblings()
+            self.repeat_cheap_producers()
+        RegionBuilder(self).build()
+
+    def merge_producers(self) -> None:
+        """Join each group with the groups it reads from, in program order, the largest saving first."""
+        for op in sorted(self.graph.compute, key=self.order.__getitem__):
+            joined = True
+            while joined:
+                joined = False
+                group = self.groups[op]
+                producers = {
+                    id(self.groups[v.owner]): self.groups[v.owner]
+                    for v in self.inputs(group.ops)
+                    if isinstance(v.owner, Operation) and v.owner in self.groups
+                }
+                ranked = sorted(producers.values(), key=lambda g: (-self.saving(g.ops, group.ops), self.first(g.ops)))
+                for producer in ranked:
+                    if self.try_merge(producer, group):
+                        joined = True
+                        break
+
+    def merge_siblings(self) -> None:
+        """Join groups that read the same large values and walk them alike."""
+        by_input: dict[SSAValue, list[Operation]] = {}
+        for op in sorted(self.graph.compute, key=self.order.__getitem__):
+            for value in self.sources[op]:
+                by_input.setdefault(value, []).append(op)
+        for readers in by_input.values():
+            for op in readers[1:]:
+                first, second = self.groups[readers[0]], self.groups[op]
+                if first is second or self.domain(first.ops).shape != self.domain(second.ops).shape:
+                    continue
+                if self.reaches(first.ops, second.ops) or self.reaches(second.ops, first.ops):
+                    continue
+                self.try_merge(first, second)
+
+    def first(self, ops: set[Operation]) -> int:
+        return min(self.order[op] for op in ops)
+
+    def domain(self, ops: set[Operation]) -> Domain:
+        ordered = self.graph.with_free(ops)
+        return domain_for(ordered, self.outputs(ops) or [ordered[-1].results[0]])
+
+    def saving(self, producer: set[Operation], consumer: set[Operation]) -> int:
+        """Bytes that need not be moved when the two are one kernel."""
+        shared = set(self.inputs(producer)) & set(self.inputs(consumer))
+        total = sum(self.size(v) for v in shared)
+        both = producer | consumer
+        after = set(self.outputs(both))
+        for value in self.outputs(producer):
+            if any(reader in consumer for reader in self.readers.get(value.owner, ())):  # type: ignore[arg-type]
+                total += self.size(value) * (1 if value in after else 2)
+        return total
+
+    def try_merge(self, producer: Group, consumer: Group) -> bool:
+        both = producer.ops | consumer.ops
+        key = frozenset(producer.ops), frozenset(consumer.ops)
+        if key not in self.trials:
+            self.trials[key] = self.objection(producer.ops, consumer.ops)
+            self.report(producer.ops, consumer.ops, self.trials[key])
+        if self.trials[key] is not None:
+            return False
+        merged = Group(both)
+        for op in both:
+            self.groups[op] = merged
+        return True
+
+    def objection(self, producer: set[Operation], consumer: set[Operation]) -> str | None:
+        """Why the two groups must not be one kernel, or None."""
+        both = producer | consumer
+        if len(both) > self.options.max_ops:
+            return f"more than {self.options.max_ops} ops"
+        if self.reaches(producer, consumer):
+            return "something that runs between them needs the first and feeds the second"
+        outputs = self.outputs(both)
+        if len(self.inputs(both)) + len(outputs) > self.options.max_pointers:
+            return f"more than {self.options.max_pointers} tensors in one kernel"
+        try:
+            extra, domain = self.trial(both, outputs)
+        except CannotFuse as reason:
+            return str(reason)
+        saved = self.saving(producer, consumer)
+        target = self.context.target
+        rows = hint(product(a.extent for a in domain.rows), self.context.sizes)
+        if domain.cols and rows < target.cores:
+            alone = self.domain(producer)
+            if not alone.cols and sum(map(self.size, self.inputs(producer))) > target.l2_bytes:
+                return "the reduction has too few rows to keep all cores at the producer's work"
+        gain = saved / target.cache_bandwidth + target.launch_seconds
+        before = self.extra_work(producer) + self.extra_work(consumer)
+        loss = (extra - before) / (target.peak_flops / 4)
+        if loss > gain:
+            return f"it would compute {extra - before:.3g} flops again to save {saved} bytes"
+        return None
+
+    def trial(self, ops: set[Operation], outputs: Sequence[SSAValue]) -> tuple[float, Domain]:
+        """Walk the kernel; the flops that it would spend beyond one evaluation of each element. Raises CannotFuse."""
+        ordered = self.graph.with_free(ops)
+        domain = domain_for(ordered, outputs)
+        walk = AccessWalk(ordered, domain)
+        walk.run(outputs)
+        return self.repeated_work(walk, domain), domain
+
+    def repeated_work(self, walk: AccessWalk, domain: Domain) -> float:
+        extra = 0.0
+        axes = [*domain.rows, *domain.cols]
+        names = {a.name for a in axes}
+        for op, indices in walk.evaluations.items():
+            evaluations = 0
+            for index in indices:
+                used: set[str] = set().union(*(free_symbols(i) for i in index)) if index else set()
+                deepest = len(axes) if used - names else max(
+                    (i + 1 for i, a in enumerate(axes) if a.name in used), default=0)
+                evaluations += hint(product(a.extent for a in axes[:deepest]), self.context.sizes)
+            needed = hint(tw.tensor_type(op.result).numel, self.context.sizes)
+            extra += max(0, evaluations - needed) * SCALARS[op.fn.data].cost
+        return extra
+
+    def extra_work(self, ops: set[Operation]) -> float:
+        try:
+            return self.trial(ops, self.outputs(ops))[0]
+        except CannotFuse:
+            return 0.0
+
+    def repeat_cheap_producers(self) -> None:
+        """Put a copy of a small group into each of its readers, where reading its inputs again costs less."""
+        target = self.context.target
+        unique = {id(g): g for g in self.groups.values()}
+        for group in sorted(unique.values(), key=lambda g: -self.first(g.ops)):
+            outputs = self.outputs(group.ops)
+            if any(v in self.graph.demanded for v in outputs) or self.domain(group.ops).cols:
+                continue
+            readers = {
+                id(self.groups[r]): self.groups[r]
+                for v in outputs for r in self.readers.get(v.owner, ())  # type: ignore[arg-type]
+                if r in self.groups and r not in group.ops
+            }
+            external = [r for v in outputs for r in self.readers.get(v.owner, ()) if r not in self.groups]  # type: ignore[arg-type]
+            if external or not readers:
+                continue
+            written = sum(map(self.size, outputs)) * (1 + len(readers))
+            read_once = sum(map(self.size, self.inputs(group.ops)))
+            saved = written + read_once - read_once * len(readers)
+            try:
+                extra = 0.0
+                for reader in readers.values():
+                    both = group.ops | reader.ops
+                    if len(both) > self.options.max_ops or (
+                        len(self.inputs(both)) + len(self.outputs(reader.ops)) > self.options.max_pointers
+                    ):
+                        raise CannotFuse("too large")
+                    extra += self.trial(both, self.outputs(reader.ops))[0] - self.extra_work(reader.ops)
+                extra += (len(readers) - 1) * self.work(group.ops)
+            except CannotFuse as reason:
+                self.report(group.ops, next(iter(readers.values())).ops, f"not computed twice: {reason}")
+                continue
+            if extra / (target.peak_flops / 4) > saved / target.cache_bandwidth + target.launch_seconds:
+                continue
+            for op in group.ops:
+                self.groups.pop(op)
+            self.graph.free |= group.ops  # from now on part of whoever reads it
+            self.graph.compute -= group.ops
+            self.connect()
+            self.remark("applied", f"{kernel_name(list(group.ops))} is computed in each of its {len(readers)} readers",
+                        group.ops)
+
+    def work(self, ops: set[Operation]) -> float:
+        return sum(
+            SCALARS[op.fn.data].cost * hint(tw.tensor_type(op.result).numel, self.context.sizes)
+            for op in ops if isinstance(op, tw.MapOp)
+        )
+
+    # Reports
+    def report(self, producer: set[Operation], consumer: set[Operation], reason: str | None) -> None:
+        names = f"{self.describe(producer)} and {self.describe(consumer)}"
+        if reason is None:
+            self.remark("applied", f"{names}: one kernel", producer | consumer)
+        else:
+            self.remark("rejected", f"{names}: {reason}", producer | consumer)
+
+    def describe(self, ops: set[Operation]) -> str:
+        return kernel_name(sorted(ops, key=self.order.__getitem__))
+
+    def remark(self, kind: str, message: str, ops: set[Operation]) -> None:
+        lines = file_lines(fuse_locations(op.location for op in sorted(ops, key=self.order.__getitem__)))
+        self.context.remark("fuse", kind, message, tuple(lines))
+
+
+class RegionBuilder:
+    """Rewrites the function: regions, library calls and views in an order that respects who needs whom."""
+
+    def __init__(self, fuser: Fuser):
+        self.fuser = fuser
+        self.graph = fuser.graph
+        self.block = fuser.block
+
+    def build(self) -> None:
+        fuser = self.fuser
+        groups = list({id(g): g for g in fuser.groups.values()}.values())
+        items: list[tuple[int, set[Operation]]] = [(max(fuser.order[o] for o in g.ops), g.ops) for g in groups]
+        rest = [op for op in self.block.ops if op not in self.graph.compute]
+        top_level = self.needed_outside(rest)
+        items += [(fuser.order[op], {op}) for op in rest if op in top_level]
+        values: dict[SSAValue, SSAValue] = {arg: arg for arg in self.block.args}
+        built: list[Operation] = []
+        for ops in self.schedule(items):
+            if next(iter(ops)) in self.graph.compute:
+                built.append(self.region(ops, values))
+            else:
+                (op,) = ops
+                built.append(clone(op, values))
+        old = list(self.block.ops)
+        for op in reversed(old):
+            op.detach()
+            op.drop_all_references()
+        self.block.add_ops(built)
+
+    def needed_outside(self, rest: list[Operation]) -> set[Operation]:
+        """Free ops whose value a library call, a return or nothing but memory needs."""
+        found: set[Operation] = set()
+        stack = [op for op in rest if op not in self.graph.free]
+        while stack:
+            op = stack.pop()
+            if op in found:
+                continue
+            found.add(op)
+            for operand in operands_of(op):
+                owner = operand.owner
+                if isinstance(owner, Operation) and owner in self.graph.free:
+                    stack.append(owner)
+        return found
+
+    def schedule(self, items: list[tuple[int, set[Operation]]]) -> list[set[Operation]]:
+        """Topological order, as close to the program's as it can be."""
+        import heapq
+
+        home: dict[Operation, int] = {op: i for i, (_, ops) in enumerate(items) for op in ops}
+        waits: list[set[int]] = []
+        followers: dict[int, list[int]] = {}
+        for place, (_, ops) in enumerate(items):
+            needs: set[int] = set()
+            for op in ops:
+                reads = self.graph.sources(op) if op in self.graph.compute else operands_of(op)
+                needs |= {home[v.owner] for v in reads if isinstance(v.owner, Operation) and v.owner in home}
+            needs.discard(place)
+            waits.append(needs)
+            for need in needs:
+                followers.setdefault(need, []).append(place)
+        ready = [(items[i][0], i) for i, needs in enumerate(waits) if not needs]
+        heapq.heapify(ready)
+        result: list[set[Operation]] = []
+        while ready:
+            _, place = heapq.heappop(ready)
+            result.append(items[place][1])
+            for follower in followers.get(place, ()):
+                waits[follower].discard(place)
+                if not waits[follower]:
+                    heapq.heappush(ready, (items[follower][0], follower))
+        assert len(result) == len(items), "fusion made a cycle"
+        return result
+
+    def region(self, ops: set[Operation], values: dict[SSAValue, SSAValue]) -> tw.FusedOp:
+        ordered = self.graph.with_free(ops)
+        outputs = self.fuser.outputs(ops)
+        inner = dict(values)
+        body = Block()
+        for op in ordered:
+            body.add_op(clone(op, inner))
+        body.add_op(tw.YieldOp.create(operands=[inner[v] for v in outputs]))
+        widens = any(
+            tw.tensor_type(r).dtype != compute_dtype(tw.tensor_type(r).dtype) and r not in outputs
+            for op in ordered for r in op.results
+        )
+        fused = tw.FusedOp.make("loop", "widens" if widens else "exact", body, [v.type for v in outputs])
+        fused.location = fuse_locations(op.location for op in ordered)
+        for value, result in zip(outputs, fused.outputs):
+            result.name_hint = value.name_hint
+            values[value] = result
+        return fused
+
+
+def clone(op: Operation, values: dict[SSAValue, SSAValue]) -> Operation:
+    """A copy of an op over mapped operands, at the same location; its results enter the map."""
+    if op.regions:
+        copy = op.clone(values)
+        for old, new in zip(op.walk(), copy.walk()):
+            new.location = old.location
+        return copy
+    new = type(op).create(
+        operands=[values[o] for o in op.operands], result_types=[r.type for r in op.results],
+        properties=op.properties, attributes=op.attributes, location=op.location,
+    )
+    for old, result in zip(op.results, new.results):
+        result.name_hint = old.name_hint
+        values[old] = result
+    return new

@@ -1,0 +1,309 @@
+"""Lowering a fused function to a program: buffers, launches of tile kernels, library calls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from xdsl.dialects.builtin import ArrayAttr, FunctionType, ModuleOp, StringAttr, UnknownLoc
+from xdsl.dialects.func import FuncOp
+from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
+
+from tilewright.ir import calls, prog, tile, tw
+from tilewright.ir.text import print_ir
+from tilewright.ir.types import BufferType, DimsAttr, TensorType, contiguous_strides
+
+from ..base import Pass, PassContext, register
+from ..fusion import Fuse
+from ..fusion_graph import LEAF_OPS, PLAIN_VIEWS, Strides, argument_strides, result_strides_of, view_strides
+from .indexing import equal_strides, is_dense, reshape_strides
+from .region import kernel_name, lower_region
+
+
+@register
+@dataclass(frozen=True)
+class Lower(Pass):
+    """Turn regions into tile kernels and the function into a program.
+
+    Before::
+
+        %r = tw.fused {kind = "loop"} : !tw.tensor<[8, 4], f32> { ... }      %m = tw.matmul %r, %w : ...
+
+    after::
+
+        tile.kernel @softmax(%x: !tile.ref<f32>, %r: !tile.ref<f32>) { tile.for i0 in [8] parallel { ... } }
+        %r = prog.alloc : !prog.buffer<[8, 4], [4, 1], f32>
+        prog.launch @softmax %x, %r : ...
+        %m = prog.alloc : ...                 prog.extern "aten.mm.out" %r, %w, %m {arguments = ...} : ...
+
+    Equal kernels are made once. Ops that no region holds get one of their own. Kernels keep halves in f32 between
+    roundings.
+    """
+
+    name: ClassVar[str] = "lower"
+    numerics: ClassVar[str] = "widens"
+
+    def run(self, module: ModuleOp, context: PassContext) -> None:
+        for op in list(module.body.block.ops):
+            if isinstance(op, FuncOp):
+                # What no region holds yet gets one of its own.
+                Fuse(merge=False).run(module, PassContext(context.target, sizes=context.sizes))
+                ProgramLowering(op, module, context).run()
+
+
+class ProgramLowering:
+    """Lowers one function."""
+
+    def __init__(self, function: FuncOp, module: ModuleOp, context: PassContext):
+        self.function, self.module, self.context = function, module, context
+        self.source = function.body.block
+        self.values: dict[SSAValue, SSAValue] = {}
+        self.target = Block()
+        self.location = UnknownLoc()
+        self.kernels: dict[str, str] = {}  # text without name and lines -> name
+        self.names: set[str] = set()
+
+    def run(self) -> None:
+        attribute = self.function.attributes.get("arg_strides")
+        given = [a for a in attribute if isinstance(a, DimsAttr)] if isinstance(attribute, ArrayAttr) else []
+        layout = argument_strides(self.source, given)
+        for arg in self.source.args:
+            type: Attribute = arg.type
+            if isinstance(type, TensorType):
+                type = BufferType.get(type.shape, layout[arg], type.dtype)
+            new = self.target.insert_arg(type, len(self.target.args))
+            new.name_hint, new.location = arg.name_hint, arg.location
+            self.values[arg] = new
+        terminator = self.source.last_op
+        assert isinstance(terminator, tw.ReturnOp)
+        self.escaping = self.escaping_values(terminator)
+        for op in self.source.ops:
+            self.location = op.location  # type: ignore[assignment]
+            self.lower(op)
+        self.finish()
+
+    def escaping_values(self, terminator: tw.ReturnOp) -> set[SSAValue]:
+        """What the caller gets, seen through views and through opaque calls, whose results may be views."""
+        found: set[SSAValue] = set()
+        stack = list(terminator.operands)
+        while stack:
+            value = stack.pop()
+            if value not in found:
+                found.add(value)
+                if isinstance(value.owner, (*PLAIN_VIEWS, tw.AtenOp)):
+                    stack.extend(value.owner.operands)
+        return found
+
+    def emit(self, op: Operation) -> Operation:
+        op.location = self.location
+        self.target.add_op(op)
+        return op
+
+    def lower(self, op: Operation) -> None:
+        if isinstance(op, tw.FusedOp):
+            self.launch(op)
+        elif isinstance(op, PLAIN_VIEWS):
+            self.view(op)
+        elif isinstance(op, tw.MatmulOp):
+            self.matmul(op)
+        elif isinstance(op, (tw.ConvOp, tw.AttentionOp, tw.AtenOp)):
+            self.library_call(op)
+        elif isinstance(op, tw.ReturnOp):
+            self.give(op)
+        elif not isinstance(op, LEAF_OPS):
+            raise AssertionError(f"{op.name} was left outside the regions")
+
+    def memory(self, value: SSAValue, strides: Strides | None = None) -> SSAValue:
+        """Fresh memory for a value: the caller's if it leaves the call."""
+        type = tw.tensor_type(value)
+        strides = contiguous_strides(type.shape) if strides is None else strides
+        make = prog.OutputOp if value in self.escaping else prog.AllocOp
+        op = self.emit(make.create(result_types=[BufferType.get(type.shape, strides, type.dtype)]))
+        op.results[0].name_hint = value.name_hint
+        self.values[value] = op.results[0]
+        return op.results[0]
+
+    def launch(self, op: tw.FusedOp) -> None:
+        inputs = op.inputs()
+        terminator = op.terminator
+        body = [o for o in op.body.block.ops if o is not terminator]
+        wanted = [self.wanted_strides(result) for result in op.outputs]
+        kernel = lower_region(
+            body, {v: prog.buffer_type(self.values[v]).strides for v in inputs}, list(terminator.args), wanted,
+            "kernel", self.context.target,
+        )
+        name = self.share(kernel, body)
+        outputs = [self.memory(result, strides) for result, strides in zip(op.outputs, wanted)]
+        self.emit(prog.LaunchOp.make(name, [*(self.values[v] for v in inputs), *outputs]))
+
+    def wanted_strides(self, value: SSAValue) -> Strides:
+        """The layout the caller expects of a value that it gets as it is; row-major for all others."""
+        shape = tw.tensor_type(value).shape
+        for use in value.uses:
+            if isinstance(use.operation, tw.ReturnOp):
+                strides = self.result_strides(use.index)
+                if strides is not None and is_dense(shape, strides):
+                    return strides
+        return contiguous_strides(shape)
+
+    def result_strides(self, position: int) -> Strides | None:
+        attribute = self.function.attributes.get("result_strides")
+        if not isinstance(attribute, ArrayAttr):
+            return None
+        entry = attribute.data[position]
+        return entry.data if isinstance(entry, DimsAttr) else None
+
+    def share(self, kernel: tile.KernelOp, body: Sequence[Operation]) -> str:
+        """The name of an equal kernel, or of this one, added to the module."""
+        key = _shape_of(kernel)
+        if key not in self.kernels:
+            base = kernel_name(body)
+            name, count = base, 1
+            while name in self.names:
+                count += 1
+                name = f"{base}_{count}"
+            self.names.add(name)
+            self.kernels[key] = name
+            kernel.properties["sym_name"] = StringAttr(name)
+            self.module.body.block.insert_op_before(kernel, self.function)
+        return self.kernels[key]
+
+    def view(self, op: Operation) -> None:
+        source = self.values.get(op.operands[0])
+        if source is None:
+            return  # a view of a constant that only kernels use
+        viewed = view_strides(op, prog.buffer_type(source).strides)
+        assert viewed is not None, f"{op.name} needs a copy"
+        type = tw.tensor_type(op.results[0])
+        self.place_view(op.results[0], source, viewed[1], BufferType.get(type.shape, viewed[0], type.dtype))
+
+    def place_view(self, value: SSAValue, source: SSAValue, offset: object, type: BufferType) -> None:
+        made = self.emit(prog.ViewOp.make(source, offset, type))  # type: ignore[arg-type]
+        made.results[0].name_hint = value.name_hint
+        self.values[value] = made.results[0]
+
+    def matmul(self, op: tw.MatmulOp) -> None:
+        args = [self.values[a] for a in op.args]
+        rank = tw.tensor_type(op.result).rank
+        if rank > 3:
+            merged = [self.merge_batch(a) for a in args]
+            if len(args) == 3 or any(m is None for m in merged):
+                self.fresh_call(op, "aten.matmul.default", args)
+                return
+            args = [m for m in merged if m is not None]
+        out = self.memory(op.result)
+        whole = out if rank <= 3 else self.merge_batch(out)
+        assert whole is not None
+        target = {(2, 2): "aten.mm.out", (2, 3): "aten.addmm.out", (3, 2): "aten.bmm.out", (3, 3): "aten.baddbmm.out"}[
+            min(rank, 3), len(args)]
+        order = [2, 0, 1] if len(args) == 3 else [0, 1]
+        arguments = calls.encode([calls.Operand(i) for i in order], {"out": calls.Operand(len(args))})
+        self.emit(prog.ExternOp.make(target, [*args, whole], arguments))
+
+    def merge_batch(self, value: SSAValue) -> SSAValue | None:
+        """A rank-3 view with all batch dims in one, or None where strides do not allow it."""
+        type = prog.buffer_type(value)
+        batch = tw.product(type.shape[:-2])
+        shape = (batch, *type.shape[-2:])
+        strides = reshape_strides(type.shape, type.strides, shape)
+        if strides is None:
+            return None
+        made = self.emit(prog.ViewOp.make(value, 0, BufferType.get(shape, strides, type.dtype)))
+        made.results[0].name_hint = value.name_hint
+        return made.results[0]
+
+    def fresh_call(self, op: Operation, target: str, args: Sequence[SSAValue]) -> None:
+        self.extern(op, target, args, calls.encode([calls.Operand(i) for i in range(len(args))], {}))
+
+    def library_call(self, op: tw.ConvOp | tw.AttentionOp | tw.AtenOp) -> None:
+        args = [self.values[a] for a in op.args]
+        operand = calls.Operand
+        if isinstance(op, tw.AtenOp):
+            self.extern(op, op.target.data, args, op.arguments.data)
+        elif isinstance(op, tw.ConvOp):
+            bias = operand(2) if len(args) == 3 else None
+            arguments = [
+                operand(0), operand(1), bias, list(op.stride.data), list(op.padding.data), list(op.dilation.data),
+                op.transposed.data, list(op.output_padding.data), op.groups.data[0],
+            ]
+            self.extern(op, "aten.convolution.default", args, calls.encode(arguments, {}))
+        else:
+            keywords = {
+                "attn_mask": operand(3) if len(args) == 4 else None, "is_causal": op.causal.data,
+                "scale": op.scale.data if op.scale is not None else None,
+            }
+            arguments = [operand(0), operand(1), operand(2)]
+            self.extern(op, "aten.scaled_dot_product_attention.default", args, calls.encode(arguments, keywords))
+
+    def extern(self, op: Operation, target: str, args: Sequence[SSAValue], arguments: str) -> None:
+        """A library call whose results are memory of the library's."""
+        types = [
+            BufferType.get(tw.tensor_type(r).shape, result_strides_of(op, i), tw.tensor_type(r).dtype)
+            for i, r in enumerate(op.results)
+        ]
+        made = self.emit(prog.ExternOp.make(target, args, arguments, types))
+        if isinstance(op, tw.AtenOp):
+            made.attributes["reason"] = op.reason  # also says that the results may be views of the operands
+        for old, new in zip(op.results, made.results):
+            new.name_hint = old.name_hint
+            self.values[old] = new
+
+    def give(self, op: tw.ReturnOp) -> None:
+        """Return the values, each in the layout that the caller expects."""
+        given: list[SSAValue] = []
+        sizes: list[object] = []
+        position = 0
+        for value, kind in zip(op.args, self.kinds(len(op.args))):
+            if kind == "int":
+                owner = value.owner
+                assert isinstance(owner, tw.SizeOp)
+                sizes.append(owner.value.data[0])
+                continue
+            strides = self.result_strides(position) if len(op.args) == len(self.kinds(len(op.args))) else None
+            position += 1
+            given.append(self.in_layout(self.values[value], strides))
+        if sizes:
+            self.function.attributes["result_sizes"] = DimsAttr(sizes)  # type: ignore[arg-type]
+        self.emit(prog.ReturnOp.create(operands=given))
+
+    def kinds(self, count: int) -> list[str]:
+        attribute = self.function.attributes.get("result_kinds")
+        if not isinstance(attribute, ArrayAttr):
+            return ["tensor"] * count
+        return [k.data for k in attribute.data if isinstance(k, StringAttr) and k.data != "none"]
+
+    def in_layout(self, value: SSAValue, strides: Strides | None) -> SSAValue:
+        type = prog.buffer_type(value)
+        if strides is None or equal_strides(type.shape, type.strides, strides) or not is_dense(type.shape, strides):
+            return value
+        out = self.emit(prog.OutputOp.create(result_types=[BufferType.get(type.shape, strides, type.dtype)]))
+        arguments = calls.encode([calls.Operand(1), calls.Operand(0)], {})
+        self.emit(prog.ExternOp.make("aten.copy_.default", [value, out.results[0]], arguments))
+        return out.results[0]
+
+    def finish(self) -> None:
+        region = Region(self.target)
+        old = self.function.body
+        for op in reversed(list(self.source.ops)):
+            op.detach()
+            op.drop_all_references()
+        self.function.detach_region(old)
+        self.function.add_region(region)
+        results = list(self.target.last_op.operands) if self.target.last_op else []
+        self.function.properties["function_type"] = FunctionType.from_lists(
+            [a.type for a in self.target.args], [r.type for r in results]
+        )
+
+
+def _shape_of(kernel: tile.KernelOp) -> str:
+    """The text by which equal kernels are known: without names and locations."""
+    copy = kernel.clone()
+    unknown = UnknownLoc()
+    for op in copy.walk():
+        op.location = unknown
+        for result in op.results:
+            result.name_hint = None
+    for arg in copy.args:
+        arg.name_hint, arg.location = None, unknown
+    return print_ir(copy)

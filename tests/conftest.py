@@ -1,0 +1,45 @@
+"""What all tests share: a cache of their own, and which tests run when."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# Nothing is asserted by a timing: on a busy machine an example may take long.
+settings.register_profile("tilewright", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tilewright")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run the tests marked slow as well")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests marked slow run with ``--slow``, or where ``-m`` names them."""
+    if config.getoption("--slow") or "slow" in config.getoption("-m"):
+        return
+    skip = pytest.mark.skip(reason="slow: run with --slow or -m slow")
+    for item in items:
+        if "slow" in item.keywords:
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Built kernels go to a folder of the session, so that no test finds what an earlier version left.
+
+    A folder that the caller names in TILEWRIGHT_TEST_CACHE_DIR is used instead, and kept.
+    """
+    kept = os.environ.get("TILEWRIGHT_TEST_CACHE_DIR")
+    path = Path(kept) if kept else tmp_path_factory.mktemp("cache")
+    before = os.environ.get("TILEWRIGHT_CACHE_DIR")
+    os.environ["TILEWRIGHT_CACHE_DIR"] = str(path)
+    yield path
+    if before is None:
+        del os.environ["TILEWRIGHT_CACHE_DIR"]
+    else:
+        os.environ["TILEWRIGHT_CACHE_DIR"] = before
