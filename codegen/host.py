@@ -7,6 +7,7 @@ printed from the IR, so what it does is what `prog` says.
 
 from __future__ import annotations
 
+import keyword
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -47,6 +48,9 @@ def find_call(target: str) -> Callable[..., Any]:
         raise InputError(f"this torch has no operator {target!r}, which the program calls") from None
 
 
+_VARIABLES = ("args", "arena", "base", "frame", "status", "weights")
+
+
 class HostPrinter:
     """Prints one program. `static` are the positions of arguments that are weights: bound once, checked per call."""
 
@@ -55,11 +59,13 @@ class HostPrinter:
         self.kernels = kernels
         self.static = set(static)
         self.names: dict[SSAValue, str] = {}
-        self.taken: dict[str, int] = {}
+        self.counts: dict[str, int] = {}
         self.globals: dict[str, Any] = {
             "empty_strided": torch.empty_strided, "expect": expect_layout, "adapt": adapt_input,
             "raise_failure": raise_failure,
         }
+        # A tensor must not hide the kernel, helper or variable that the program calls by the same name.
+        self.taken = {*kernels, *self.globals, *_VARIABLES, *keyword.kwlist}
         self.frame: list[str] = []  # made once for each arena
         self.bind: list[str] = []  # made once for each set of weights
         self.body: list[str] = []
@@ -78,9 +84,12 @@ class HostPrinter:
     def name(self, value: SSAValue, fallback: str) -> str:
         if value not in self.names:
             base = value.name_hint or fallback
-            count = self.taken.get(base, 0)
-            self.taken[base] = count + 1
-            self.names[value] = base if count == 0 else f"{base}_{count}"
+            count = self.counts.get(base, 0)
+            while (name := f"{base}_{count}" if count else base) in self.taken:
+                count += 1
+            self.counts[base] = count + 1
+            self.taken.add(name)
+            self.names[value] = name
         return self.names[value]
 
     def pointer(self, value: SSAValue) -> str:

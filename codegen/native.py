@@ -1,8 +1,8 @@
 """Build emitted C++ and load its functions: the system's compiler, a checked cache on disk, one OpenMP runtime.
 
 A cache entry is named by the hash of everything that shapes the binary (source, headers, compiler, flags, the target's
-features, our version). Its manifest, written last, holds the binary's own hash, which is checked before loading: what is
-damaged is deleted and built again, never run. Writing is atomic, so processes may share a cache.
+features, our version). Its manifest, written last, holds the binary's own hash, which is checked before loading: what
+is damaged is deleted and built again, never run. Writing is atomic, so processes may share a cache.
 """
 
 from __future__ import annotations

@@ -103,10 +103,9 @@ def load(path: Path) -> tuple[AnyCompilation, Signature, dict[str, torch.Tensor]
     refuse_foreign(manifest, str(path))
     signature = Signature.from_dict(manifest["signature"])
     try:
-        weights = load_file(folder / "weights.safetensors")
-        constants = unpack_tensors(manifest["constants"], weights)
-        mutated = unpack_tensors(manifest["mutated"], weights)
-        names = [row["name"] for row in manifest["mutated"]]
+        rows = [*manifest["constants"], *manifest["mutated"]]
+        # At once, so that what the model changes is what the program reads.
+        tensors = unpack_tensors(rows, load_file(folder / "weights.safetensors"))
         parts = {
             "prog_text": (folder / "prog.mlir").read_text(),
             "host_source": (folder / "host.py").read_text(),
@@ -115,7 +114,7 @@ def load(path: Path) -> tuple[AnyCompilation, Signature, dict[str, torch.Tensor]
             },
             "sources": [file.read_text() for file in sorted((folder / "kernels").glob("*.cpp"))],
             "libraries": sorted((folder / "kernels").glob("*.so")),
-            "constants": constants,
+            "constants": tensors[: len(manifest["constants"])],
             **{key: manifest[key] for key in ("stats", "remarks", "options")},
         }
     except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
@@ -123,8 +122,8 @@ def load(path: Path) -> tuple[AnyCompilation, Signature, dict[str, torch.Tensor]
     compilation = load_compilation(parts)
     # The libraries stay open by their path in some debuggers and profilers: keep the folder as long as the program.
     weakref.finalize(compilation, directory.cleanup)
-    captured = {row["name"]: tensor for row, tensor in zip(manifest["constants"], constants)}
-    return compilation, signature, {**captured, **dict(zip(names, mutated))}, manifest["options"]
+    captured = {row["name"]: tensor for row, tensor in zip(rows, tensors)}
+    return compilation, signature, captured, manifest["options"]
 
 
 def _members(compilation: AnyCompilation, weights: bytes) -> dict[str, bytes]:

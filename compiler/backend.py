@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch._dynamo.backends.common import aot_autograd
+from torch._guards import tracing
 from torch.utils._python_dispatch import _disable_current_modes
 
 from .decompositions import backend_table
@@ -36,14 +37,20 @@ def tilewright(
     """
     settled = Options.make(options, mode=mode)
 
-    def compiler(graph: torch.fx.GraphModule, inputs: Sequence[Any]) -> Callable[[list[Any]], Sequence[Any]]:
+    def forward(graph: torch.fx.GraphModule, inputs: Sequence[Any]) -> Callable[[list[Any]], Sequence[Any]]:
         # AOTAutograd calls with its fake-tensor mode on, under which nothing could be computed (verify="numeric" does).
         with _disable_current_modes():
             compilation = compile_or_fall_back(graph, settled)
         _made.append(weakref.ref(compilation))
         return _boxed(compilation)
 
-    return aot_autograd(fw_compiler=compiler, decompositions=backend_table())(graph_module, example_inputs)
+    def backward(graph: torch.fx.GraphModule, inputs: Sequence[Any]) -> Callable[[list[Any]], Sequence[Any]]:
+        # What the tracing context says about inputs (which of them are weights) is about the forward graph.
+        with tracing(None):
+            return forward(graph, inputs)
+
+    compile_both = aot_autograd(fw_compiler=forward, bw_compiler=backward, decompositions=backend_table())
+    return compile_both(graph_module, example_inputs)
 
 
 def _boxed(compilation: AnyCompilation) -> Callable[[list[Any]], Sequence[Any]]:

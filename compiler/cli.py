@@ -62,14 +62,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except (TilewrightError, OSError) as error:
-        print("\n".join([f"tilewright {words[0]}: {error}", *getattr(error, "__notes__", ())]), file=sys.stderr)
+        print(f"tilewright {words[0]}: {_message(error)}", file=sys.stderr)
         return 2 if isinstance(error, (UnknownOptionError, OptionValueError)) else 1
+
+
+def _message(error: TilewrightError | OSError) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return "\n".join([str(error), *getattr(error, "__notes__", ())])
 
 
 def _run(name: str, words: list[str]) -> int:
     command = COMMANDS[name]
     module = import_module(command.module)
-    parser = argparse.ArgumentParser(prog=f"tilewright {name}", description=command.help)
+    parser = argparse.ArgumentParser(prog=f"tilewright {name}", description=command.help, allow_abbrev=False)
     module.add_arguments(parser)
     try:
         args = parser.parse_args([f"{word}={command.bare[word]}" if word in command.bare else word for word in words])

@@ -14,6 +14,7 @@ from typing import IO, Any
 
 from xdsl.dialects.builtin import ModuleOp
 
+from tilewright.ir.errors import ParseError
 from tilewright.ir.stages import verify_ir
 from tilewright.ir.target import target
 from tilewright.ir.text import parse_ir, print_ir
@@ -27,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the subcommand."""
     add = parser.add_argument
     add("file", nargs="?", default="-", metavar="FILE.mlir", help="IR text; default: standard input")
-    add("-p", "--passes", default="", metavar="PIPELINE", help='such as "cse,simplify{iterations=3}" or "default,-fuse"')
+    add("-p", "--passes", default="", metavar="PIPELINE", help='such as "cse,simplify{iters=3}" or "default,-fuse"')
     add("-o", "--output", default="-", metavar="FILE", help="where the IR goes; default: standard output")
     add("--target", metavar="NAME", help="cpu, sm_90, ...; default: this machine's CPU")
     add("--verify-each", default="off", choices=VERIFY_LEVELS, help="check after each pass; alone it means ir")
@@ -46,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
     passes = parse_pipeline(args.passes)
     context = PassContext(target(args.target))
     module = parse_ir(*_read(args.file))
+    verify_ir(module)
 
     def print_after(position: int, entry: str, module: ModuleOp) -> None:
         if position:
@@ -69,9 +71,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _read(file: str) -> tuple[str, str]:
     """`(text, name)` of the input."""
-    if file == "-":
-        return sys.stdin.read(), "<stdin>"
-    return Path(file).read_text(encoding="utf-8"), file
+    name = "<stdin>" if file == "-" else file
+    try:
+        return (sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")), name
+    except UnicodeDecodeError:
+        raise ParseError(f"{name} is not UTF-8 text") from None
 
 
 def _print_passes(as_json: bool) -> None:

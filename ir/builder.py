@@ -75,9 +75,7 @@ class Builder:
         """A tensor whose every element is `value`, rounded to `dtype`."""
         return self._value(tw.ConstantOp.make(_element(dtype, value), TensorType.get(shape, dtype)))
 
-    def iota(
-        self, shape: Sequence[IntExpr], dtype: str, dim: int, start: IntExpr = 0, step: IntExpr = 1
-    ) -> SSAValue:
+    def iota(self, shape: Sequence[IntExpr], dtype: str, dim: int, start: IntExpr = 0, step: IntExpr = 1) -> SSAValue:
         """Element ``start + step * index[dim]``."""
         return self._value(tw.IotaOp.make(TensorType.get(shape, dtype), dim, start, step))
 
@@ -86,9 +84,7 @@ class Builder:
         if isinstance(value, int):
             return self.constant(value, "i64")
         return self._value(
-            tw.SizeOp.create(
-                properties={"value": DimsAttr([value])}, result_types=[TensorType.get((), "i64")]
-            )
+            tw.SizeOp.create(properties={"value": DimsAttr([value])}, result_types=[TensorType.get((), "i64")])
         )
 
     # Arithmetic.
@@ -138,9 +134,7 @@ class Builder:
             return source
         return self._value(tw.SliceOp.make(source, starts, shape, steps))
 
-    def slice_dim(
-        self, source: SSAValue, dim: int, start: IntExpr, count: IntExpr, step: int = 1
-    ) -> SSAValue:
+    def slice_dim(self, source: SSAValue, dim: int, start: IntExpr, count: IntExpr, step: int = 1) -> SSAValue:
         """`count` elements of one dim, from `start`; the other dims stay whole."""
         shape = list(tensor_type(source).shape)
         starts: list[IntExpr] = [0] * len(shape)
@@ -166,9 +160,7 @@ class Builder:
             return args[0]
         return self._value(tw.ConcatOp.make(args, dim))
 
-    def gather(
-        self, source: SSAValue, indices: Sequence[SSAValue], dims: Sequence[int], wrap: bool = True
-    ) -> SSAValue:
+    def gather(self, source: SSAValue, indices: Sequence[SSAValue], dims: Sequence[int], wrap: bool = True) -> SSAValue:
         """`source` read at `indices` (integers of one shape) along adjacent `dims`."""
         return self._value(tw.GatherOp.make(source, indices, dims, wrap))
 

@@ -115,17 +115,23 @@ def _matmul_flops(op: tw.MatmulOp, sizes: Sizes | None) -> int:
 
 
 def _conv_flops(op: tw.ConvOp, sizes: Sizes | None) -> int:
+    return _multiply_kernel(op.args[0] if op.transposed.data else op.result, op.args[1], sizes)
+
+
+def _multiply_kernel(points: SSAValue, weight: SSAValue, sizes: Sizes | None) -> int:
     # An output reads C/groups x kernel, transposed an input writes O/groups x kernel: the weight but its first dim.
-    points = op.args[0] if op.transposed.data else op.result
-    return 2 * numel(points, sizes) * prod(_shape(op.args[1], sizes)[1:])
+    return 2 * numel(points, sizes) * prod(_shape(weight, sizes)[1:])
 
 
 def _attention_flops(op: tw.AttentionOp, sizes: Sizes | None) -> int:
-    query, values = _shape(op.args[0], sizes), _shape(op.args[2], sizes)
-    scores = prod(query[:-1]) * values[-2]
+    return _score_flops(_shape(op.args[0], sizes), _shape(op.args[2], sizes), bool(op.causal.data))
+
+
+def _score_flops(query: tuple[int, ...], values: tuple[int, ...], causal: bool) -> int:
+    """Both products and the softmax between them, for every query and key; for half of the pairs where `causal`."""
     softmax = 4 + SCALARS["exp"].cost
-    flops = scores * (2 * query[-1] + 2 * values[-1] + softmax)
-    return flops // 2 if op.causal.data else flops
+    flops = prod(query[:-1]) * values[-2] * (2 * query[-1] + 2 * values[-1] + softmax)
+    return flops // 2 if causal else flops
 
 
 _FLOPS: dict[type[Operation], Callable[..., int]] = {
@@ -249,9 +255,24 @@ def kernel_cost(kernel: tile.KernelOp, sizes: Sizes | None = None) -> Cost:
 
 # Library calls -------------------------------------------------------------------------------------------------------
 
-# Where the two factors of a matrix product stand among the call's positional arguments.
-_PRODUCTS: dict[str, tuple[int, int]] = {
-    "aten.mm": (0, 1), "aten.bmm": (0, 1), "aten.matmul": (0, 1), "aten.addmm": (1, 2), "aten.baddbmm": (1, 2),
+def _product_flops(lhs: int, rhs: int) -> Callable[..., int]:
+    """The arithmetic of a matrix product whose factors stand at these places among the arguments."""
+    return lambda args, kwargs, results, sizes: 2 * numel(args[lhs], sizes) * _shape(args[rhs], sizes)[-1]
+
+
+# Arithmetic by the name of the ATen function, from its arguments, its keywords and its results.
+_LIBRARY_FLOPS: dict[str, Callable[..., int]] = {
+    "mm": _product_flops(0, 1),
+    "bmm": _product_flops(0, 1),
+    "matmul": _product_flops(0, 1),
+    "addmm": _product_flops(1, 2),
+    "baddbmm": _product_flops(1, 2),
+    "convolution": lambda args, kwargs, results, sizes: _multiply_kernel(
+        args[0] if args[6] else results[0], args[1], sizes
+    ),
+    "scaled_dot_product_attention": lambda args, kwargs, results, sizes: _score_flops(
+        _shape(args[0], sizes), _shape(args[2], sizes), bool(kwargs.get("is_causal"))
+    ),
 }
 
 
@@ -259,25 +280,19 @@ def _extern_cost(op: prog.ExternOp, sizes: Sizes | None) -> Cost:
     args, kwargs = calls.decode(
         op.arguments.data, lambda index: op.args[index], lambda size: hint(size, sizes), lambda tag, name: name
     )
-    outs = _values(kwargs.get("out"))
+    function = op.target.data.split(".")[1]
+    # ATen writes to `out`, and to the first argument where the name ends in an underscore.
+    outs = _values([kwargs.get("out"), args[:1] if function.endswith("_") else None])
     read = {value: nbytes(value, sizes) for value in op.args if value not in outs}
     written = sum(nbytes(value, sizes) for value in (*outs, *op.results))
-    return Cost(_extern_flops(op.target.data, args, sizes), sum(read.values()), written, 1)
+    flops = _LIBRARY_FLOPS[function](args, kwargs, op.results, sizes) if function in _LIBRARY_FLOPS else 0
+    return Cost(flops, sum(read.values()), written, 1)
 
 
 def _values(argument: object) -> list[SSAValue]:
     if isinstance(argument, (list, tuple)):
         return [value for part in argument for value in _values(part)]
     return [argument] if isinstance(argument, SSAValue) else []
-
-
-def _extern_flops(target: str, args: list[object], sizes: Sizes | None) -> int:
-    name = ".".join(target.split(".")[:2])
-    if name in _PRODUCTS:
-        lhs, rhs = (args[i] for i in _PRODUCTS[name])
-        assert isinstance(lhs, SSAValue) and isinstance(rhs, SSAValue)
-        return 2 * numel(lhs, sizes) * _shape(rhs, sizes)[-1]
-    return 0
 
 
 # Modules -------------------------------------------------------------------------------------------------------------

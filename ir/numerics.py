@@ -146,7 +146,7 @@ def _close(actual: torch.Tensor, expected: torch.Tensor) -> bool:
 
     a, e = _wide(actual), _wide(expected)
     near = (a - e).abs() <= CLOSE_ULPS * torch.finfo(expected.dtype).eps * e.abs()
-    return bool((near | (a == e) | (a.isnan() & e.isnan())).all())
+    return bool(((near & e.isfinite()) | (a == e) | (a.isnan() & e.isnan())).all())
 
 
 @dataclass(frozen=True)

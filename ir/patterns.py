@@ -235,9 +235,7 @@ def _map(fn: str) -> Callable[..., OpPattern]:
     return build
 
 
-add, sub, mul, div, neg, abs_, pow_, sqrt = map(
-    _map, ("add", "sub", "mul", "div", "neg", "abs", "pow", "sqrt")
-)
+add, sub, mul, div, neg, abs_, pow_, sqrt = map(_map, ("add", "sub", "mul", "div", "neg", "abs", "pow", "sqrt"))
 eq, ne, lt, le, gt, ge = map(_map, ("eq", "ne", "lt", "le", "gt", "ge"))
 and_, or_, xor, not_, where, cast = map(_map, ("and", "or", "xor", "not", "where", "cast"))
 maximum, minimum = map(_map, ("maximum", "minimum"))

@@ -61,9 +61,7 @@ class Rule:
         self.numerics = numerics
         self.depth = depth(pattern)
         self.needs = required(pattern)
-        self.variants: tuple[OpPattern, ...] = tuple(
-            p for p in orders(pattern) if isinstance(p, OpPattern)
-        )
+        self.variants: tuple[OpPattern, ...] = tuple(p for p in orders(pattern) if isinstance(p, OpPattern))
         known = names(pattern) | {"op", "build"}
         self._builder_parameters = self._parameters(builder, known)
         self._guard_parameters = self._parameters(guard, known) if guard is not None else ()
@@ -172,8 +170,7 @@ class RuleSet:
         found = self._index.get(key)
         if found is None:
             found = self._index[key] = [
-                r for r in self.rules
-                if key[0] in r.pattern.classes and (not r.pattern.fns or key[1] in r.pattern.fns)
+                r for r in self.rules if key[0] in r.pattern.classes and (not r.pattern.fns or key[1] in r.pattern.fns)
             ]
         return found
 
@@ -273,7 +270,6 @@ class _Application:
         often = math.ceil(len(self.recent) / (2 * len(looping)))
         rules = [name for name, count in looping.most_common() if count >= often]
         sources = {r.name: r.source for r in self.rules}
-        return (
-            f"no fixed point after {self.limit} rewrites; these rules undo each other or never stop: "
-            + "; ".join(f"{name!r} ({sources[name]})" for name in rules)
+        return f"no fixed point after {self.limit} rewrites; these rules undo each other or never stop: " + "; ".join(
+            f"{name!r} ({sources[name]})" for name in rules
         )

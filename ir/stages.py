@@ -33,6 +33,8 @@ FUNCTION_OPS: dict[str, OpClasses] = {"tw": _TW_OPS, "fused": (*_TW_OPS, tw.Fuse
 REGION_OPS: OpClasses = (*(op for op in _TW_OPS if op not in (tw.ReturnOp, tw.AtenOp)), tw.YieldOp)
 KERNEL_OPS: OpClasses = tuple(op for op in tile.Tile.operations if op is not tile.KernelOp)
 RETURNS: dict[str, type[Operation]] = {"tw": tw.ReturnOp, "fused": tw.ReturnOp, "prog": prog.ReturnOp}
+# The kinds of results that are operands of the terminator; a program gives its ints as the attribute `result_sizes`.
+RETURNED: dict[str, tuple[str, ...]] = {"tw": ("tensor", "int"), "fused": ("tensor", "int"), "prog": ("tensor",)}
 
 
 def stage_of(module: ModuleOp) -> str:
@@ -77,6 +79,7 @@ def verify_ir(module: ModuleOp) -> None:
     """
     for op in module.walk():
         for region in op.regions:
+            _require(bool(region.blocks), op, "it has no body")
             for block in region.blocks:
                 _require(bool(block.ops) or op.has_trait(NoTerminator), op, "its block is empty")
         try:
@@ -124,7 +127,7 @@ def _verify_function(function: FuncOp, stage: str, known: Mapping[str, tile.Kern
             _verify_call(op, bound)
         if isinstance(op, prog.LaunchOp):
             _verify_launch(op, known, bound)
-    _verify_interface(function, RETURNS[stage])
+    _verify_interface(function, stage, bound)
 
 
 def _verify_symbols(function: FuncOp) -> set[str]:
@@ -201,11 +204,11 @@ def _verify_call(op: tw.AtenOp | prog.ExternOp, bound: set[str]) -> None:
         raise _error(op, str(error)) from None
 
 
-def _verify_interface(function: FuncOp, terminator: type[Operation]) -> None:
+def _verify_interface(function: FuncOp, stage: str, bound: set[str]) -> None:
     """The terminator gives what the function's type and attributes promise."""
     last = function.body.block.last_op
-    if not isinstance(last, terminator):
-        raise _error(last or function, f"a function at this stage ends in {terminator.name}")
+    if not isinstance(last, RETURNS[stage]):
+        raise _error(last or function, f"a function at stage {stage!r} ends in {RETURNS[stage].name}")
     given, promised = [o.type for o in last.operands], list(function.function_type.outputs.data)
     _require(len(given) == len(promised), last, f"gives {len(given)} results, the function's type has {len(promised)}")
     for number, (have, want) in enumerate(zip(given, promised)):
@@ -215,11 +218,20 @@ def _verify_interface(function: FuncOp, terminator: type[Operation]) -> None:
         names = [kind.data if isinstance(kind, StringAttr) else str(kind) for kind in kinds.data]
         unknown = [name for name in names if name not in ("tensor", "int", "none")]
         _require(not unknown, function, f"result_kinds has {unknown}; known are tensor, int and none")
-        names = [name for name in names if name != "none"]
-        _require(len(names) == len(given), last, f"gives {len(given)} results, result_kinds has {len(names)}")
-        given = [type for type, name in zip(given, names) if name == "tensor"]
+        returned = [name for name in names if name in RETURNED[stage]]
+        _require(len(returned) == len(given), last, f"gives {len(given)} results, result_kinds has {len(returned)}")
+        given = [type for type, name in zip(given, returned) if name == "tensor"]
+        _verify_result_sizes(function, names.count("int") - returned.count("int"), bound)
     _verify_layouts(function, "arg_strides", [argument.type for argument in function.body.block.args])
     _verify_layouts(function, "result_strides", given)
+
+
+def _verify_result_sizes(function: FuncOp, count: int, bound: set[str]) -> None:
+    """The ints that are not operands of the terminator are expressions of the attribute `result_sizes`."""
+    sizes = list(_attribute_expressions(function.attributes.get("result_sizes", DimsAttr([]))))
+    _require(len(sizes) == count, function, f"result_sizes has {len(sizes)} entries for {count} ints")
+    for size in sizes:
+        _require_names(function, size, bound)
 
 
 def _verify_layouts(function: FuncOp, name: str, types: list[Attribute]) -> None:

@@ -108,7 +108,7 @@ def parse_ir(text: str, name: str = "<text>") -> ModuleOp:
         module.verify()
         return module
     except XdslParseError as error:
-        raise ParseError(str(error)) from None
+        raise ParseError(str(error).strip()) from None
     except (VerifyException, ValueError) as error:
         raise ParseError(f"{name}: {error}") from None
 

@@ -112,9 +112,14 @@ class KernelOp(TileOp):
     @classmethod
     def parse(cls, parser: Parser) -> KernelOp:
         name = parser.parse_symbol_name()
-        arguments = parser.parse_comma_separated_list(parser.Delimiter.PAREN, parser.parse_argument)
+        arguments = parser.parse_comma_separated_list(
+            parser.Delimiter.PAREN, lambda: (parser.parse_argument(), parser.parse_optional_location())
+        )
         properties = {"sym_name": name, **parser.parse_optional_attr_dict()}
-        return cls.create(properties=properties, regions=[parser.parse_region(arguments)])
+        region = parser.parse_region([argument for argument, _ in arguments])
+        for argument, (_, location) in zip(region.block.args, arguments):
+            argument.location = location or argument.location
+        return cls.create(properties=properties, regions=[region])
 
     def verify_(self) -> None:
         if not all(isinstance(a.type, RefType) for a in self.args):

@@ -62,6 +62,10 @@ class Fuse(Pass):
                 Fuser(op, self, context).run()
 
 
+SIBLING_WINDOW = 4
+"""How many earlier readers of a value each reader is compared with."""
+
+
 class Group:
     """Compute ops that will be one kernel."""
 
@@ -173,13 +177,23 @@ class Fuser:
             for value in self.sources[op]:
                 by_input.setdefault(value, []).append(op)
         for readers in by_input.values():
-            for op in readers[1:]:
-                first, second = self.groups[readers[0]], self.groups[op]
-                if first is second or self.domain(first.ops).shape != self.domain(second.ops).shape:
-                    continue
-                if self.reaches(first.ops, second.ops) or self.reaches(second.ops, first.ops):
-                    continue
-                self.try_merge(first, second)
+            groups = list({id(self.groups[op]): self.groups[op] for op in readers}.values())
+            for place, second in enumerate(groups):
+                for first in groups[max(0, place - SIBLING_WINDOW) : place]:
+                    if self.try_siblings(first, second):
+                        break
+
+    def try_siblings(self, first: Group, second: Group) -> bool:
+        """Join two groups that do not feed each other, if they iterate over the same shape."""
+        if any(self.groups[next(iter(g.ops))] is not g for g in (first, second)):
+            return False  # joined with others meanwhile
+        if self.domain(first.ops).shape != self.domain(second.ops).shape:
+            return False
+        if self.reaches(first.ops, second.ops) or self.reaches(second.ops, first.ops):
+            return False
+        if any(r in second.ops for op in first.ops for r in self.readers.get(op, ())):
+            return False  # merge_producers has decided about these
+        return self.try_merge(first, second)
 
     def first(self, ops: set[Operation]) -> int:
         return min(self.order[op] for op in ops)

@@ -48,7 +48,7 @@ class _Writer:
         if operator in ("max", "min"):
             return f"tw::index_{operator}({self.text(left, _SUM)}, {self.text(right, _SUM)})"
         if self.ranges.is_nonnegative(left) and self.ranges.is_nonnegative(right):
-            text = f"{self.text(left, _PRODUCT if operator == '//' else _PRODUCT)} {operator[0]} {self.text(right, _FACTOR)}"
+            text = f"{self.text(left, _PRODUCT)} {operator[0]} {self.text(right, _FACTOR)}"
             return text if alone else f"({text})"
         function = "index_div" if operator == "//" else "index_mod"
         return f"tw::{function}({self.text(left, _SUM)}, {self.text(right, _SUM)})"

@@ -77,29 +77,50 @@ class LanePrinter(LoopPrinter):
             return False
         own = self.accumulators(op)
         self.declare_accumulators(own)
-        extent = self.index(op.trip_count)
-        start, count = self.unique(f"{op.axis.data}_start"), self.unique("lanes_here")
-        axis = self.new_symbol(op.axis.data, op.trip_count)
-        head = f"const int64_t {axis} = {start} + lane;"
-        with self.braces(f"for (int64_t {start} = 0; {start} < {extent}; {start} += {LANES})"):
-            self.emit(f"const int64_t {count} = tw::index_min({LANES}, {extent} - {start});")
-            _Block(self, segments, count, head, op, own).body(op)
+        size = op.trip_count
+        with self.scope():
+            if isinstance(size, int) and size <= LANES:
+                axis = self.new_symbol(op.axis.data, size)
+                head = f"for (int64_t {axis} = 0; {axis} < {size}; ++{axis})"
+                _Block(self, segments, op, own, size, axis, head, None).body(op)
+            else:
+                self._many_blocks(op, segments, own)
         self.name_results(op, own)
         return True
 
+    def _many_blocks(self, op: ForOp, segments: _Segments, own: list[Accumulator]) -> None:
+        extent = self.index(op.trip_count)
+        start = self.unique(f"{op.axis.data}_start")
+        axis = self.new_symbol(op.axis.data, op.trip_count)
+        with self.braces(f"for (int64_t {start} = 0; {start} < {extent}; {start} += {LANES})"):
+            count = str(LANES)
+            if not (isinstance(op.trip_count, int) and op.trip_count % LANES == 0):
+                count = "lanes"
+                self.emit(f"const int64_t lanes = tw::index_min({LANES}, {extent} - {start});")
+            head = f"for (int64_t lane = 0; lane < {count}; ++lane)"
+            position = f"const int64_t {axis} = {start} + lane;"
+            _Block(self, segments, op, own, LANES, "lane", head, position).body(op)
+
 
 class _Block:
-    """Prints the body of one block of lanes."""
+    """Prints the body of one block of `width` lanes.
+
+    `lane` is the index into arrays of lanes, `head` the loop over the lanes, `position` the statement that gives the
+    axis where the lane is not the axis itself.
+    """
 
     def __init__(
-        self, printer: LanePrinter, segments: _Segments, count: str, head: str, outer: ForOp, own: list[Accumulator]
+        self, printer: LanePrinter, segments: _Segments, outer: ForOp, own: list[Accumulator], width: int, lane: str,
+        head: str, position: str | None,
     ):
         self.printer = printer
         self.segments = segments
-        self.loop_head = f"for (int64_t lane = 0; lane < {count}; ++lane)"
-        self.head = head
         self.outer = outer
         self.own = own
+        self.width = width
+        self.lane = lane
+        self.head = head
+        self.position = position
 
     def body(self, op: ForOp, accumulators: list[Accumulator] | None = None) -> None:
         """The runs and loops of `op`'s body. `accumulators`: the arrays that the yielded values go to."""
@@ -123,8 +144,9 @@ class _Block:
         if yields and accumulators is None:
             clauses += [f"reduction({a.clause} : {a.name})" for a in self.own]
         printer.emit(" ".join(["#pragma omp simd", *clauses]))
-        with printer.braces(self.loop_head):
-            printer.emit(self.head)
+        with printer.braces(self.head):
+            if self.position is not None:
+                printer.emit(self.position)
             for op in ops:
                 if isinstance(op, YieldOp):
                     self._yield(op, accumulators)
@@ -132,9 +154,9 @@ class _Block:
                 printer.operation(op)
                 for value in op.results:
                     if value in arrays:
-                        printer.emit(f"{arrays[value]}[lane] = {printer.texts[value]};")
+                        printer.emit(f"{arrays[value]}[{self.lane}] = {printer.texts[value]};")
         for value, array in arrays.items():
-            printer.texts[value] = f"{array}[lane]"
+            printer.texts[value] = f"{array}[{self.lane}]"
 
     def _yield(self, op: YieldOp, accumulators: list[Accumulator] | None) -> None:
         loop = op.parent_op()
@@ -145,15 +167,15 @@ class _Block:
             if accumulators is None:
                 self.printer.emit(a.update(value, position))
             else:
-                self.printer.emit(a.update(value, position, f"{a.name}[lane]", f"{a.best}[lane]"))
+                self.printer.emit(a.update(value, position, f"{a.name}[{self.lane}]", f"{a.best}[{self.lane}]"))
 
     def _array(self, value: SSAValue) -> str:
         name = self.printer.unique(f"{value.name_hint or 'v'}_lanes")
-        self.printer.emit(f"{VALUE_TYPES[value_dtype(value)]} {name}[{LANES}];")
+        self.printer.emit(f"{VALUE_TYPES[value_dtype(value)]} {name}[{max(self.width, 1)}];")
         return name
 
     def _fill(self, kind: str, name: str, value: str) -> None:
-        self.printer.emit(f"{kind} {name}[{LANES}];")
+        self.printer.emit(f"{kind} {name}[{max(self.width, 1)}];")
         self.printer.emit(f"for ({kind}& r : {name}) r = {value};")
 
     def _loop(self, op: ForOp) -> None:
@@ -167,10 +189,11 @@ class _Block:
                 self._fill(a.value_type, a.best, a.neutral)
         for scan in op.body.block.ops:
             if isinstance(scan, ScanOp):
-                kind = "double" if kind_of(value_dtype(scan.result)) == "float" else VALUE_TYPES[value_dtype(scan.result)]
+                dtype = value_dtype(scan.result)
+                kind = "double" if kind_of(dtype) == "float" else VALUE_TYPES[dtype]
                 name = printer.unique(f"{scan.result.name_hint or 'scan'}_running")
                 self._fill(kind, name, "0")
-                printer.texts[scan.result] = f"{name}[lane]"
+                printer.texts[scan.result] = f"{name}[{self.lane}]"
         block = printer.sum_block(op, accumulators)
         extent = printer.index(op.trip_count)
         if block is None:
@@ -178,14 +201,15 @@ class _Block:
         else:
             self._in_blocks(op, accumulators, block, extent)
         results = [
-            Accumulator(a.combiner, a.dtype, f"{a.name}[lane]", f"{a.best}[lane]") for a in accumulators
+            Accumulator(a.combiner, a.dtype, f"{a.name}[{self.lane}]", f"{a.best}[{self.lane}]") for a in accumulators
         ]
         printer.name_results(op, results)
 
     def _counted(self, op: ForOp, accumulators: list[Accumulator], start: str, stop: str) -> None:
-        axis = self.printer.new_symbol(op.axis.data, op.trip_count)
-        with self.printer.braces(f"for (int64_t {axis} = {start}; {axis} < {stop}; ++{axis})"):
-            self.body(op, accumulators)
+        with self.printer.scope():
+            axis = self.printer.new_symbol(op.axis.data, op.trip_count)
+            with self.printer.braces(f"for (int64_t {axis} = {start}; {axis} < {stop}; ++{axis})"):
+                self.body(op, accumulators)
 
     def _in_blocks(self, op: ForOp, accumulators: list[Accumulator], block: int, extent: str) -> None:
         printer = self.printer
@@ -199,12 +223,12 @@ class _Block:
                 if a.name in totals:
                     printer.emit(f"for ({a.type}& r : {a.name}) r = 0;")
             self._counted(op, accumulators, start, stop)
-            self._all_lanes(f"{total}[lane] += {name}[lane];" for name, total in totals.items())
+            self._all_lanes(f"{total}[{self.lane}] += {name}[{self.lane}];" for name, total in totals.items())
         types = {a.name: a.type for a in accumulators}
-        self._all_lanes(f"{name}[lane] = {types[name]}({total}[lane]);" for name, total in totals.items())
+        self._all_lanes(f"{name}[{self.lane}] = {types[name]}({total}[{self.lane}]);" for name, total in totals.items())
 
     def _all_lanes(self, statements: Iterator[str]) -> None:
-        with self.printer.braces(f"for (int64_t lane = 0; lane < {LANES}; ++lane)"):
+        with self.printer.braces(self.head):
             for statement in statements:
                 self.printer.emit(statement)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from xdsl.ir import Operation, SSAValue
 
 from tilewright.ir.dtypes import compute_dtype
-from tilewright.ir.expr import IntExpr, free_symbols
+from tilewright.ir.expr import free_symbols
 from tilewright.ir.scalars import kind_of
 from tilewright.ir.tile import ForOp, ScanOp, YieldOp, value_dtype
 
@@ -141,9 +142,10 @@ class LoopPrinter(Writer):
         self._declare_scans(op)
         if op.kind.data != "serial" and is_leaf(op):
             self._simd_pragma(op, accumulators)
-        axis = self.new_symbol(op.axis.data, op.trip_count)
-        with self.braces(f"for (int64_t {axis} = {start}; {axis} < {stop}; ++{axis})"):
-            self._body(op, accumulators)
+        with self.scope():
+            axis = self.new_symbol(op.axis.data, op.trip_count)
+            with self.braces(f"for (int64_t {axis} = {start}; {axis} < {stop}; ++{axis})"):
+                self._body(op, accumulators)
 
     def _body(self, op: ForOp, accumulators: list[Accumulator]) -> None:
         self.operations(o for o in op.body.block.ops if not isinstance(o, YieldOp))
@@ -216,15 +218,13 @@ class LoopPrinter(Writer):
         if len(nest) > 1:
             pragma.append(f"collapse({len(nest)})")
         self.emit(" ".join(pragma + self._threads_clauses(op)))
-        for loop in nest:
-            extent: IntExpr = loop.trip_count
-            axis = self.new_symbol(loop.axis.data, extent)
-            self.emit(f"for (int64_t {axis} = 0; {axis} < {self.index(extent)}; ++{axis}) {{")
-            self.depth += 1
-        self._body(nest[-1], [])
-        for _ in nest:
-            self.depth -= 1
-            self.emit("}")
+        with ExitStack() as braces:
+            for loop in nest:
+                braces.enter_context(self.scope())
+                axis = self.new_symbol(loop.axis.data, loop.trip_count)
+                head = f"for (int64_t {axis} = 0; {axis} < {self.index(loop.trip_count)}; ++{axis})"
+                braces.enter_context(self.braces(head))
+            self._body(nest[-1], [])
 
     def _parallel_reduction(self, op: ForOp) -> None:
         """Blocks on threads; their partial results are combined in order, the same for any number of threads."""
@@ -235,7 +235,9 @@ class LoopPrinter(Writer):
         start, stop = self.unique(f"{axis}_start"), self.unique(f"{axis}_stop")
         results = self.accumulators(op)
         inner = [
-            Accumulator(a.combiner, a.dtype, self.unique(f"{a.name}_of_block"), a.best and self.unique(f"{a.best}_of_block"))
+            Accumulator(
+                a.combiner, a.dtype, self.unique(f"{a.name}_of_block"), a.best and self.unique(f"{a.best}_of_block")
+            )
             for a in results
         ]
         self.emit(f"const int64_t {blocks} = ({extent} + {block - 1}) / {block};")

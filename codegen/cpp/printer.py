@@ -33,7 +33,8 @@ from .writer import can_fail, divides_integers, model_lines
 # The bits of what a kernel returns, 0 being success.
 FAILURES: dict[int, str] = {1: "index out of range", 2: "integer division by zero"}
 
-# Scratch up to this size is on the stack, while the kernel's total stays below the second; the rest is a thread's buffer.
+# Scratch up to the first size is on the stack while the kernel's total stays below the second; else it is a thread's
+# buffer.
 STACK_BYTES, STACK_TOTAL_BYTES = 64 << 10, 256 << 10
 
 # gcc's time grows with the file, and several files build at once.

@@ -180,9 +180,9 @@ TW_INLINE float tanh(float x) {
 }
 TW_INLINE double tanh(double x) { return __builtin_tanh(x); }
 
-// Near zero x + x q(x^2); elsewhere a polynomial around 2.5; beyond 3.95 the nearest float is 1.
+// Near zero x + x q(x^2); elsewhere a polynomial around 2.5; beyond 3.92 the nearest float is 1.
 TW_INLINE float erf(float x) {
-  const float magnitude = abs(x), z = x * x, t = (magnitude > 3.95f ? 3.95f : magnitude) - 2.5f;
+  const float magnitude = abs(x), z = x * x, t = magnitude - 2.5f;
   float p = 0x1.496a2ep-14f;
   p = fma(p, z, -0x1.a3f6fep-11f);
   p = fma(p, z, 0x1.5405b2p-8f);
@@ -203,6 +203,7 @@ TW_INLINE float erf(float x) {
   q = fma(q, t, -0x1.64f546p-8f);
   q = fma(q, t, 0x1.1d7bbap-9f);
   q = fma(q, t, 0x1.ffcaaap-1f);
+  q = magnitude > 3.92f ? 1.0f : q;
   return magnitude < 1.0f ? fma(x, p, x) : copysign(q, x);
 }
 TW_INLINE double erf(double x) { return __builtin_erf(x); }

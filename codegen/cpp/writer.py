@@ -19,7 +19,7 @@ from .functions import DIVIDES, VALUE_TYPES, constant_text
 INDENT = "  "
 
 # Words that a name from the model must not take: C++'s keywords, the types in scope, the names that the printer uses.
-RESERVED = frozenset("""
+RESERVED = frozenset(re.findall(r"\w+", """
     alignas alignof and and_eq asm auto bitand bitor bool break case catch char char16_t char32_t class compl concept
     const const_cast constexpr continue decltype default delete do double dynamic_cast else enum explicit export extern
     false float for friend goto if inline int long mutable namespace new noexcept not not_eq nullptr operator or or_eq
@@ -27,11 +27,11 @@ RESERVED = frozenset("""
     static_cast struct switch template this thread_local throw true try typedef typeid typename union unsigned using
     virtual void volatile wchar_t while xor xor_eq int8_t int16_t int32_t int64_t uint8_t uint16_t uint32_t uint64_t
     size_t bfloat16 float16 float8_e4m3fn float8_e5m2 tw main failed lane lanes malloc free abort unix linux NULL
-""".split())
+"""))
 
 
 class Writer:
-    """Lines of one kernel, and the names in them. Every name is used once in a kernel, whatever its scope."""
+    """Lines of one kernel, and the names in them. No name hides another; loops beside each other may share names."""
 
     def __init__(self, kernel: KernelOp):
         self.kernel = kernel
@@ -54,11 +54,19 @@ class Writer:
     @contextmanager
     def braces(self, head: str) -> Iterator[None]:
         """`head {`, what is emitted inside, `}`."""
-        self.emit(f"{head} {{" if head else "{")
+        self.emit(f"{head} {{")
         self.depth += 1
-        yield
+        with self.scope():
+            yield
         self.depth -= 1
         self.emit("}")
+
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        """Names that are made inside are free again afterwards."""
+        taken, symbols, extents = set(self.taken), dict(self.symbols), dict(self.extents)
+        yield
+        self.taken, self.symbols, self.extents = taken, symbols, extents
 
     def comment_lines(self, op: Operation) -> None:
         """The model's lines that `op` came from, where they differ from the last comment."""
@@ -174,9 +182,7 @@ def is_leaf(op: ForOp) -> bool:
 def can_fail(op: Operation) -> bool:
     """Whether `op` or an op inside may set `failed`: computed positions and integer divisions do."""
     return any(
-        isinstance(inner, IndexOp)
-        or (isinstance(inner, MapOp) and divides_integers(inner))
-        for inner in op.walk()
+        isinstance(inner, IndexOp) or (isinstance(inner, MapOp) and divides_integers(inner)) for inner in op.walk()
     )
 
 

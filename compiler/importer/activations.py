@@ -65,7 +65,7 @@ def positive_or(call: Call, x: SSAValue, positive: SSAValue, other: SSAValue) ->
 
 @imports(aten.threshold.default)
 def threshold(call: Call, x: SSAValue, limit: Operand, value: Operand) -> SSAValue:
-    at_most = call.build.map("le", call.value(x, call.dtype), call.value(limit, call.dtype))
+    at_most = call.build.map("le", call.wide(x), call.wide(limit))
     return call.build.where(at_most, call.value(value, call.dtype), call.value(x, call.dtype))
 
 
@@ -118,8 +118,7 @@ def hardswish(call: Call, x: SSAValue) -> SSAValue:
 @imports(aten.hardshrink.default)
 def hardshrink(call: Call, x: SSAValue, limit: float = 0.5) -> SSAValue:
     build = call.build
-    inside = build.map("and", build.map("ge", x, call.value(-limit, call.dtype)),
-                       build.map("le", x, call.value(limit, call.dtype)))
+    inside = build.map("le", build.map("abs", x), call.value(limit, call.dtype))
     return build.where(inside, call.value(0, call.dtype), x)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from xdsl.ir import SSAValue
 
-from tilewright.ir.dtypes import compute_dtype
+from tilewright.ir.dtypes import DTYPES, compute_dtype
 from tilewright.ir.expr import IntExpr, product
 
 from .call import Call, dtype_of, normal_dim, shape_of
@@ -94,7 +94,7 @@ def rms_norm(
 ) -> list[SSAValue]:
     build, wide = call.build, call.wide(x)
     if epsilon is None:
-        epsilon = torch.finfo(call.traced(0).dtype).eps
+        epsilon = torch.finfo(getattr(torch, DTYPES[dtype_of(wide)].torch_name)).eps
     rank = len(shape_of(x))
     squares = mean_of(call, build.map("mul", wide, wide), list(range(rank - len(shape), rank)))
     factor = reciprocal_deviation(call, squares, epsilon)

@@ -31,7 +31,10 @@ _NEVER_WRITTEN = "was never written"
 
 @dataclass
 class _Allocation:
-    """Bytes ``[start, stop)`` of an arena; `spoiled` says why they do not hold the buffer's elements, if so."""
+    """Bytes ``[start, stop)`` of an arena (of its own, before memory is planned).
+
+    `spoiled` says why they do not hold the buffer's elements, if they do not.
+    """
 
     name: str
     arena: SSAValue
@@ -64,6 +67,14 @@ def _buffer(op: prog.BufferOp, env: Environment, arena: torch.Tensor) -> torch.T
     if env.precision == F64:
         return allocate(shape, strides, env.dtype(type.dtype), env.device)
     return arena[start:stop].view(env.dtype(type.dtype)).as_strided(shape, strides)
+
+
+def _alloc(op: prog.AllocOp, env: Environment) -> torch.Tensor:
+    type = buffer_type(op.result)
+    shape, strides = env.shape(type.shape), env.shape(type.strides)
+    stop = span(shape, strides) * itemsize(type.dtype)
+    env.memory[op.result] = _Allocation(value_name(op.result), op.result, 0, stop)
+    return allocate(shape, strides, env.dtype(type.dtype), env.device)
 
 
 def _output(op: prog.OutputOp, env: Environment) -> torch.Tensor:
@@ -160,6 +171,7 @@ def _library_result(value: torch.Tensor, result: SSAValue, env: Environment) -> 
 RULES: dict[type[Operation], Rule] = {
     prog.ArenaOp: _arena,
     prog.BufferOp: _buffer,
+    prog.AllocOp: _alloc,
     prog.OutputOp: _output,
     prog.ViewOp: _view,
     prog.LaunchOp: _launch,

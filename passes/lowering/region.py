@@ -385,7 +385,8 @@ class PhasePlan:
         axis = emitter.nest.cols[0].axis
         cones = [self.cone(self.roots(p)) for p in range(self.levels + 1)]
         phases = {v: [p for p, cone in enumerate(cones) if v in cone] for v in set().union(*cones)}
-        for op in emitter.ordered:
+        # Last first: whether a reader is kept decides whether its operands are needed again.
+        for op in reversed(emitter.ordered):
             value = op.results[0]
             used = phases.get(value, [])
             if len(used) < 2 or not isinstance(op, tw.MapOp):
@@ -407,13 +408,15 @@ class PhasePlan:
                 emitter.kept[value] = Kept(alloc.result, symbol(axis.name), used[0], False)
 
     def entered(self, value: SSAValue, later: Sequence[int], phases: Mapping[SSAValue, list[int]]) -> bool:
-        """Whether a later phase needs the value for something that earlier phases did not compute as well."""
+        """Whether a later phase needs the value itself, not only something kept that was computed from it."""
         for phase in later:
-            if value in self.roots(phase):
+            if any(root is value for root in self.roots(phase)):
                 return True
             for use in value.uses:
-                results = use.operation.results
-                if results and phase in phases.get(results[0], []) and len(phases[results[0]]) < 2:
+                reader = use.operation.results[0] if use.operation.results else None
+                if reader is None or phase not in phases.get(reader, ()):
+                    continue
+                if phases[reader][0] == phase or reader not in self.emitter.kept:
                     return True
         return False
 

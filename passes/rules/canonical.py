@@ -50,7 +50,6 @@ from .common import (
     moves_only_units,
     rank_of,
     shape_of,
-    without_leading_units,
 )
 
 x, y = captures("x y")
@@ -73,7 +72,7 @@ def _swap(op: tw.MapOp, build: Builder) -> SSAValue:
     return build.map(MIRRORED.get(op.fn.data, op.fn.data), op.args[1], op.args[0])
 
 
-def _narrower(value: SSAValue) -> SSAValue:
+def without_broadcast(value: SSAValue) -> SSAValue:
     """The value behind a broadcast, or behind a reshape that only adds leading unit dims."""
     owner = value.owner
     if isinstance(owner, tw.BroadcastOp) or (isinstance(owner, tw.ReshapeOp) and _adds_leading_units(owner)):
@@ -83,7 +82,7 @@ def _narrower(value: SSAValue) -> SSAValue:
 
 def narrowed_shape(value: SSAValue) -> Shape:
     """The shape of `narrow`."""
-    return () if splat(value) is not None else shape_of(_narrower(value))
+    return () if splat(value) is not None else shape_of(without_broadcast(value))
 
 
 def narrow(value: SSAValue, build: Builder) -> SSAValue:
@@ -91,7 +90,7 @@ def narrow(value: SSAValue, build: Builder) -> SSAValue:
     number = splat(value)
     if number is not None and rank_of(value):
         return build.constant(number, dtype_of(value))
-    return _narrower(value)
+    return without_broadcast(value)
 
 
 def _without_broadcasts(op: tw.MapOp, build: Builder) -> SSAValue | None:
@@ -120,8 +119,7 @@ def _same_type(op: Operation, x: SSAValue) -> bool:
 
 def _is_whole(op: tw.SliceOp, x: SSAValue) -> bool:
     return _same_type(op, x) and all(
-        start == 0 and (step == 1 or d == 1)
-        for start, step, d in zip(op.starts.data, op.steps.data, shape_of(x))
+        start == 0 and (step == 1 or d == 1) for start, step, d in zip(op.starts.data, op.steps.data, shape_of(x))
     )
 
 
@@ -199,9 +197,7 @@ def _broadcast_of_slice(x: SSAValue, op: tw.SliceOp, inner: tw.BroadcastOp, buil
 
 def _adds_leading_units(inner: tw.ReshapeOp) -> bool:
     source = shape_of(inner.source)
-    return len(source) < rank_of(inner.result) and aligned(source, rank_of(inner.result)) == shape_of(
-        inner.result
-    )
+    return len(source) < rank_of(inner.result) and aligned(source, rank_of(inner.result)) == shape_of(inner.result)
 
 
 # Concatenation.
@@ -237,7 +233,7 @@ def _concat_of_constants(op: tw.ConcatOp, build: Builder) -> SSAValue | None:
 def _small_iota(op: tw.IotaOp, build: Builder) -> SSAValue | None:
     shape, dim = shape_of(op.result), op.dim.ints()[0]
     small: Sequence[IntExpr] = (shape[dim], *(1,) * (len(shape) - dim - 1))
-    if without_leading_units(small) == without_leading_units(shape) and len(small) == len(shape):
+    if small == shape:
         return None
     counted = build.iota(small, dtype_of(op.result), 0, op.start.data[0], op.step.data[0])
     return build.broadcast(counted, shape)

@@ -1,8 +1,9 @@
 """Constant folding: what constants alone decide is computed here, in plain Python, with the rounding of the dtype.
 
-Only functions that are exactly rounded are folded, so that every target gives the same bits. A sum, product, quotient
-or root of two f32 numbers is computed in f64 and rounded once more: f64 has more than twice the digits, so that this
-gives what f32 arithmetic gives. Halves are computed in f32 and rounded again, as everywhere.
+Only functions that are exactly rounded are folded, so that every target gives the same bits (not roots: the vector
+libraries behind ATen round them either way). A sum, product or quotient of two f32 numbers is computed in f64 and
+rounded once more: f64 has more than twice the digits, so that this gives what f32 arithmetic gives. Halves are computed
+in f32 and rounded again, as everywhere.
 """
 
 from __future__ import annotations
@@ -84,7 +85,6 @@ _FLOAT: dict[str, Fold] = {
     "fmax": _number_extreme(max),
     "fmin": _number_extreme(min),
     "reciprocal": lambda a: _quotient(1.0, a),
-    "sqrt": lambda a: math.sqrt(a) if a >= 0 else math.nan,
     "copysign": math.copysign,
     "floor": _whole(math.floor),
     "ceil": _whole(math.ceil),

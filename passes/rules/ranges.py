@@ -87,7 +87,8 @@ def _map(op: Operation, depth: int) -> Bounds | None:
     follow = _MAPS.get(op.fn.data)
     if follow is None:
         return None
-    args = op.args[1:] if op.fn.data == "where" else op.args
+    # Of the condition of where nothing need be known, nor of what a remainder is taken of.
+    args = op.args[1:] if op.fn.data in ("where", "remainder") else op.args
     found = [bounds(a, depth) for a in args]
     known = [b for b in found if b is not None]
     return follow(*known) if len(known) == len(found) else None
@@ -111,8 +112,8 @@ def _union(a: Bounds, b: Bounds) -> Bounds | None:
     return (low, high) if low is not None and high is not None else None
 
 
-def _remainder(a: Bounds, b: Bounds) -> Bounds | None:
-    return (0, b[1] - 1) if proven(b[0] - 1) else None
+def _remainder(divisor: Bounds) -> Bounds | None:
+    return (0, divisor[1] - 1) if proven(divisor[0] - 1) else None
 
 
 _MAPS: dict[str, Callable[..., Bounds | None]] = {

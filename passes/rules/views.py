@@ -34,7 +34,7 @@ from tilewright.ir.patterns import (
 from tilewright.ir.rewrite import Rule, RuleSet
 from tilewright.ir.types import broadcast_shapes
 
-from .canonical import narrow, narrowed_shape
+from .canonical import narrow, narrowed_shape, without_broadcast
 from .common import (
     Shape,
     aligned,
@@ -133,11 +133,15 @@ def _counts_alone(inner: tw.IotaOp) -> bool:
 
 
 def _iota_of_reshape(op: tw.ReshapeOp, inner: tw.IotaOp, build: Builder) -> SSAValue | None:
+    """Unit dims behind the counted one become the iota's; those before it are left to a reshape."""
     source, target = shape_of(inner.result), shape_of(op.result)
     size = source[inner.dim.ints()[0]]
     if not _counts_alone(inner) or not moves_only_units(source, target) or size == 1:
         return None
-    return _iota_with(inner, target, target.index(size), inner.start.data[0], inner.step.data[0], build)
+    counted = target[target.index(size) :]
+    if counted == source:
+        return None
+    return build.reshape(_iota_with(inner, counted, 0, inner.start.data[0], inner.step.data[0], build), target)
 
 
 def _iota_of_permute(op: tw.PermuteOp, inner: tw.IotaOp, build: Builder) -> SSAValue:
@@ -184,9 +188,10 @@ def _positions(index: SSAValue, rank: int) -> _Positions | None:
     number = splat(index)
     if number is not None:
         return _Positions(None, int(number), 1, 1)
+    source = without_broadcast(index)
+    if source is not index:
+        return _positions(source, rank)
     owner = index.owner
-    if isinstance(owner, tw.BroadcastOp):
-        return _positions(owner.source, rank)
     if not isinstance(owner, tw.IotaOp):
         return None
     dim, step = owner.dim.ints()[0], owner.step.data[0]
@@ -237,15 +242,10 @@ def _gather_at_known(op: tw.GatherOp, build: Builder) -> SSAValue | None:
 def _broadcast_of_gather(op: tw.GatherOp, build: Builder) -> SSAValue | None:
     """All index tensors are broadcasts: gather before broadcasting."""
     whole = shape_of(op.indices[0])
-    shapes = [shape_of(i.owner.source) if isinstance(i.owner, tw.BroadcastOp) else shape_of(i) for i in op.indices]
-    common = broadcast_shapes([() if splat(i) is not None else s for i, s in zip(op.indices, shapes)])
+    common = broadcast_shapes([narrowed_shape(i) for i in op.indices])
     if without_leading_units(common) == without_leading_units(whole):
         return None
-    indices = []
-    for index in op.indices:
-        owner = index.owner
-        source = owner.source if isinstance(owner, tw.BroadcastOp) else index
-        indices.append(build.broadcast(narrow(source, build), common))
+    indices = [build.broadcast(narrow(i, build), common) for i in op.indices]
     dims = op.dims.ints()
     gathered = build.gather(op.source, indices, dims, bool(op.wrap.data))
     source_shape = shape_of(op.source)

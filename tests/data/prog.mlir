@@ -26,14 +26,14 @@ builtin.module {
       }
     }
   }
-  func.func @forward(%x: !prog.buffer<[30522, 1000], [1000, 1], bf16>, %rows: !prog.buffer<[s0], [1], i64>) -> !prog.buffer<[s0, 1000], [1000, 1], f32> attributes {result_kinds = ["tensor"], symbols = {s0 = #tw.dims<[1, 0]>}} {
+  func.func @forward(%x: !prog.buffer<[30522, 1000], [1000, 1], bf16>, %rows: !prog.buffer<[s0], [1], i64>) -> !prog.buffer<[s0, s0], [s0, 1], f32> attributes {result_kinds = ["tensor"], symbols = {s0 = #tw.dims<[1, 0]>}} {
     %arena = prog.arena {size = #tw.dims<["4000*s0"]>} : !prog.arena_type
     %t = prog.buffer %arena {live = #tw.dims<[0, 1]>, offset = #tw.dims<[0]>} : !prog.buffer<[s0, 1000], [1000, 1], f32>
     %n = prog.alloc : !prog.buffer<[4], [1], i32>
-    %o = prog.output : !prog.buffer<[s0, 1000], [1000, 1], f32>
+    %o = prog.output : !prog.buffer<[s0, s0], [s0, 1], f32>
     prog.launch @softmax %x, %rows, %t : !prog.buffer<[30522, 1000], [1000, 1], bf16>, !prog.buffer<[s0], [1], i64>, !prog.buffer<[s0, 1000], [1000, 1], f32> loc("model.py":4:0)
     %v = prog.view %t {offset = #tw.dims<[0]>} : !prog.buffer<[s0, 1000], [1000, 1], f32> -> !prog.buffer<[1000, s0], [1, 1000], f32>
-    prog.extern "aten.mm.out" %t, %v, %o {arguments = "(['%0', '%1'], {'out': '%2'})"} : (!prog.buffer<[s0, 1000], [1000, 1], f32>, !prog.buffer<[1000, s0], [1, 1000], f32>, !prog.buffer<[s0, 1000], [1000, 1], f32>) -> ()
-    prog.return %o : !prog.buffer<[s0, 1000], [1000, 1], f32>
+    prog.extern "aten.mm.out" %t, %v, %o {arguments = "(['%0', '%1'], {'out': '%2'})"} : (!prog.buffer<[s0, 1000], [1000, 1], f32>, !prog.buffer<[1000, s0], [1, 1000], f32>, !prog.buffer<[s0, s0], [s0, 1], f32>) -> ()
+    prog.return %o : !prog.buffer<[s0, s0], [s0, 1], f32>
   }
 }

@@ -102,8 +102,8 @@ T = "!tw.tensor<[10, 4], f32>"
         ),
         (
             X,
-            f"%a, %b = tw.aten \"aten.sort.default\" %x {{arguments = \"(['%0'], {{}})\", reason = \"no rule\", strides "
-            f"= [#tw.dims<[4, 1]>, #tw.dims<[4, 1]>]}} : ({T}) -> ({T}, !tw.tensor<[10, 4], i64>)",
+            f"%a, %b = tw.aten \"aten.sort.default\" %x {{arguments = \"(['%0'], {{}})\", reason = \"no rule\", "
+            f"strides = [#tw.dims<[4, 1]>, #tw.dims<[4, 1]>]}} : ({T}) -> ({T}, !tw.tensor<[10, 4], i64>)",
             Cost(0, 160, 160 + 320, 1),
         ),
     ],
@@ -203,11 +203,43 @@ def test_a_gathered_row_is_read_at_each_computed_position():
 def test_a_program_is_its_launches_and_library_calls():
     module = parse_ir((DATA / "prog.mlir").read_text())
     launch = kernel_cost(kernels(module)["softmax"], {"s0": 6})
-    square = 6 * 1000
-    product = Cost(2 * square * 1000, 4 * 2 * square, 4 * square, 1)
+    product = Cost(2 * 6 * 1000 * 6, 4 * 2 * 6000, 4 * 36, 1)
     assert module_cost(module, {"s0": 6}) == launch + product
     # The arena counts whole, the output beside it, the alloc that nothing touches not at all.
-    assert peak_bytes(module, {"s0": 6}) == 4000 * 6 + 4 * square
+    assert peak_bytes(module, {"s0": 6}) == 4000 * 6 + 4 * 36
+
+
+@pytest.mark.parametrize(
+    ("target", "types", "arguments", "result", "expected"),
+    [
+        ("aten.copy_.default", ["[4], [1]", "[4], [1]"], "(['%0', '%1'], {})", None, Cost(0, 16, 16, 1)),
+        (
+            "aten.addmm.out", ["[3], [1]", "[2, 5], [5, 1]", "[5, 3], [3, 1]", "[2, 3], [3, 1]"],
+            "(['%0', '%1', '%2'], {'out': '%3'})", None, Cost(2 * 2 * 5 * 3, 4 * (3 + 10 + 15), 24, 1),
+        ),
+        (
+            "aten.convolution.default", ["[1, 4, 8], [32, 8, 1]", "[6, 4, 3], [12, 3, 1]"],
+            "(['%0', '%1', None, [1], [0], [1], False, [0], 1], {})", "[1, 6, 6], [36, 6, 1]",
+            Cost(2 * 36 * 12, 4 * (32 + 72), 4 * 36, 1),
+        ),
+        (
+            "aten.scaled_dot_product_attention.default", ["[5, 8], [8, 1]", "[6, 8], [8, 1]", "[6, 4], [4, 1]"],
+            "(['%0', '%1', '%2'], {'scale': None})", "[5, 4], [4, 1]",
+            Cost(5 * 6 * (16 + 8 + 4 + EXP), 4 * (40 + 48 + 24), 80, 1),
+        ),
+        ("aten.sort.default", ["[4], [1]"], "(['%0'], {})", "[4], [1]", Cost(0, 16, 16, 1)),
+    ],
+)
+def test_library_calls(target, types, arguments, result, expected):
+    buffers = [f"!prog.buffer<{type}, f32>" for type in types]
+    names = [f"%a{i}" for i in range(len(types))]
+    given = f"!prog.buffer<{result}, f32>" if result else "()"
+    module = parse_ir(
+        f"func.func @forward({', '.join(f'{n}: {b}' for n, b in zip(names, buffers))}) {{\n"
+        f'{"%r = " if result else ""}prog.extern "{target}" {", ".join(names)} {{arguments = "{arguments}"}} : '
+        f"({', '.join(buffers)}) -> {given}\n prog.return\n}}"
+    )
+    assert op_cost(body_ops(module)[0]) == expected
 
 
 def test_peak_is_what_is_alive_at_once():

@@ -57,7 +57,7 @@ def test_temporaries_in_an_arena(precision, dtype):
 
 @pytest.mark.parametrize("precision", ["native", "f64"])
 def test_a_buffer_written_over_while_it_is_read_is_caught(precision):
-    with pytest.raises(InterpreterError, match='prog.launch .*double.*: reads %b while writing %c over it'):
+    with pytest.raises(InterpreterError, match=r'prog.launch .*double.*: reads %b while writing %c over it'):
         run(program(chain(second='"16*s0 - 4"', size='"40*s0"')), [torch.randn(3, 4)], precision=precision)
 
 

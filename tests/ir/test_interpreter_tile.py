@@ -17,7 +17,7 @@ def kernel(pointers: str, body: str, outputs: str = "[1]", sizes: str = "") -> K
     args = ", ".join(f"%{name}: !tile.ref<{dtype}>" for name, dtype in (p.split() for p in pointers.split(", ")))
     names = ", ".join(f'"{s}"' for s in sizes.split())
     module = parse_ir(
-        f"builtin.module {{ tile.kernel @k({args}) {{kind = \"loop\", outputs = #tw.dims<{outputs}>, sizes = [{names}]}} "
+        f'builtin.module {{ tile.kernel @k({args}) {{kind = "loop", outputs = #tw.dims<{outputs}>, sizes = [{names}]}} '
         f"{{\n{body}\n}} }}"
     )
     [op] = module.ops
@@ -117,8 +117,9 @@ def test_gather_with_wrap_and_mask():
 
 @pytest.mark.parametrize("position", [5, -6])
 def test_a_gathered_position_out_of_range_is_an_index_error(position):
+    op, positions = kernel("x f32, y f32, i i64", GATHER), torch.tensor([0, position, 0])
     with pytest.raises(IndexError, match="out of range for a dim of size 5"):
-        run_kernel(kernel("x f32, y f32, i i64", GATHER), [torch.zeros(5, 4), torch.zeros(3, 4), torch.tensor([0, position, 0])], {})
+        run_kernel(op, [torch.zeros(5, 4), torch.zeros(3, 4), positions], {})
 
 
 def test_a_masked_position_is_0_and_not_checked():

@@ -30,8 +30,28 @@ def function(arguments: dict[str, str], body: str, result: str, returned: str = 
     )
 
 
+def one_op(op: str, sources: list[str], result: str, attributes: str = ""):
+    """A module of one op, whose operands x0, x1 ... are the function's arguments."""
+    names = [f"x{k}" for k in range(len(sources))]
+    operands = ", ".join(f"%{name}" for name in names)
+    body = f"%r = {op} {operands} {{{attributes}}} : ({', '.join(sources)}) -> {result}"
+    return function(dict(zip(names, sources)), body, result)
+
+
 def unary(op: str, source: str, result: str):
+    """For ops whose text has no parentheses: views, reductions, scans."""
     return function({"x": source}, f"%r = {op} : {source} -> {result}", result)
+
+
+def reduction(fn: str, dims: list[int], source: str, result: str):
+    return unary(f'tw.reduce "{fn}" %x {{dims = #tw.dims<{dims}>}}', source, result)
+
+
+def scalar_map(fn: str, shape: list[int], dtype: str):
+    """`fn` of as many operands as it takes, of one type."""
+    row = SCALARS[fn]
+    result = tensor_text(shape, "bool" if row.result == "bool" else dtype)
+    return one_op(f'tw.map "{fn}"', [tensor_text(shape, dtype)] * row.arity, result)
 
 
 def sample(shape, dtype: str, seed: int = 0) -> torch.Tensor:
@@ -57,10 +77,7 @@ def test_scalar_functions_follow_their_reference(name):
             args = [sample(shape, dtype, seed) for seed in range(row.arity)]
             if name in ("floor_div", "trunc_div", "remainder", "fmod") and dtype != "bool":
                 args[1] = args[1] + 1  # torch refuses integer division by zero
-            type, result = tensor_text(shape, dtype), tensor_text(shape, "bool" if row.result == "bool" else dtype)
-            names = ["x", "y"][: row.arity]
-            body = f'%r = tw.map "{name}" {", ".join("%" + n for n in names)} : ({", ".join([type] * row.arity)}) -> {result}'
-            [actual] = run(function(dict.fromkeys(names, type), body, result), args)
+            [actual] = run(scalar_map(name, shape, dtype), args)
             wide = [a.float() if dtype == "bf16" else a for a in args]
             expected = eval(row.reference, {"torch": torch}, dict(zip("abc", wide)))
             if row.result == "same":
@@ -69,7 +86,8 @@ def test_scalar_functions_follow_their_reference(name):
             if row.exact:
                 same(actual, expected)
             elif expected.dtype.is_floating_point:
-                torch.testing.assert_close(actual, expected, rtol=1e-2 if dtype == "bf16" else 1e-5, atol=1e-6, equal_nan=True)
+                relative = 1e-2 if dtype == "bf16" else 1e-5
+                torch.testing.assert_close(actual, expected, rtol=relative, atol=1e-6, equal_nan=True)
             else:
                 assert torch.equal(actual, expected)
 
@@ -78,20 +96,16 @@ def test_special_values_pass_through_scalar_functions():
     special = torch.tensor([math.nan, math.inf, -math.inf, 0.0, -0.0, 1e-40, 3e38])
     for name in ("maximum", "minimum", "exp", "sqrt", "sign", "isnan", "round", "fmax"):
         row = SCALARS[name]
-        type, result = tensor_text([7], "f32"), tensor_text([7], "bool" if row.result == "bool" else "f32")
-        names = ["x", "y"][: row.arity]
-        body = f'%r = tw.map "{name}" {", ".join("%" + n for n in names)} : ({", ".join([type] * row.arity)}) -> {result}'
         args = [special, special.roll(1)][: row.arity]
-        [actual] = run(function(dict.fromkeys(names, type), body, result), args)
+        [actual] = run(scalar_map(name, [7], "f32"), args)
         same(actual, eval(row.reference, {"torch": torch}, dict(zip("ab", args))), "exact" if row.exact else "widens")
 
 
 def test_values_of_inexact_functions_do_not_depend_on_the_layout():
     """A rewrite of views must not change a bit, so position and strides must not matter."""
     x = torch.randn(37, 5)
-    type = tensor_text([37, 5], "f32")
     for name in ("exp", "sigmoid", "tanh", "rsqrt", "erf"):
-        module = function({"x": type}, f'%r = tw.map "{name}" %x : ({type}) -> {type}', type)
+        module = scalar_map(name, [37, 5], "f32")
         [rows] = run(module, [x])
         [columns] = run(module, [x.t().contiguous().t()])
         same(rows, columns)
@@ -99,8 +113,7 @@ def test_values_of_inexact_functions_do_not_depend_on_the_layout():
 
 def test_halves_round_once():
     """In one map the sum is rounded to bf16 once; 1 + 2^-9 rounds to 1."""
-    type = tensor_text([2], "bf16")
-    module = function({"x": type, "y": type}, f'%r = tw.map "add" %x, %y : ({type}, {type}) -> {type}', type)
+    module = scalar_map("add", [2], "bf16")
     x, y = torch.tensor([1.0, 256.0]).bfloat16(), torch.tensor([2.0**-9, 1.5]).bfloat16()
     [native] = run(module, [x, y])
     [wide] = run(module, [x, y], precision="f64")
@@ -110,7 +123,7 @@ def test_halves_round_once():
 
 def test_where_broadcasts():
     c, x, result = tensor_text([3, 1], "bool"), tensor_text([1, 4], "i64"), tensor_text([3, 4], "i64")
-    module = function({"c": c, "x": x, "y": result}, f'%r = tw.map "where" %c, %x, %y : ({c}, {x}, {result}) -> {result}', result)
+    module = one_op('tw.map "where"', [c, x, result], result)
     args = [sample([3, 1], "bool"), sample([1, 4], "i64"), sample([3, 4], "i64", 1)]
     same(run(module, args)[0], torch.where(*args))
 
@@ -123,7 +136,7 @@ def test_casts_are_those_of_torch(source, target):
         x = x.clamp(max=101)
     x = x.to(getattr(torch, DTYPES[source].torch_name))
     a, b = tensor_text([6], source), tensor_text([6], target)
-    [actual] = run(function({"x": a}, f'%r = tw.map "cast" %x : ({a}) -> {b}', b), [x])
+    [actual] = run(one_op('tw.map "cast"', [a], b), [x])
     same(actual, x.to(getattr(torch, DTYPES[target].torch_name)))
 
 
@@ -137,16 +150,16 @@ REDUCTIONS = {
 
 
 @pytest.mark.parametrize("fn,dtype", [
-    ("sum", "f32"), ("sum", "bf16"), ("sum", "i64"), ("max", "f32"), ("max", "bool"), ("min", "i32"), ("any", "bool"),
-    ("all", "bool"), ("max", "f16"),
+    ("sum", "f32"), ("sum", "bf16"), ("sum", "i64"), ("max", "f32"), ("max", "bool"), ("max", "f16"), ("min", "i32"),
+    ("any", "bool"), ("all", "bool"),
 ])
-@pytest.mark.parametrize("shape,dims", [([7], [0]), ([3, 1, 5], [1]), ([3, 4, 5], [0, 2]), ([2, 0, 3], [2]), ([], [])])
+@pytest.mark.parametrize("shape,dims", [
+    ([7], [0]), ([3, 1, 5], [1]), ([3, 4, 5], [0, 2]), ([2, 0, 3], [2]), ([], []),
+])
 def test_reductions(fn, dtype, shape, dims):
     x = sample(shape, dtype)
     kept = [1 if i in dims else d for i, d in enumerate(shape)]
-    module = unary(f'tw.reduce "{fn}" %x {{dims = #tw.dims<[{", ".join(map(str, dims))}]>}}', tensor_text(shape, dtype),
-                   tensor_text(kept, dtype))
-    [actual] = run(module, [x])
+    [actual] = run(reduction(fn, dims, tensor_text(shape, dtype), tensor_text(kept, dtype)), [x])
     expected = REDUCTIONS[fn](x, dims) if dims else x
     if dtype == "bf16" and fn == "sum":
         expected = x.float().sum(dims, keepdim=True).bfloat16() if dims else x
@@ -154,11 +167,11 @@ def test_reductions(fn, dtype, shape, dims):
 
 
 @pytest.mark.parametrize("fn,dtype,value", [
-    ("sum", "f32", 0.0), ("prod", "i64", 1), ("max", "f32", -math.inf), ("min", "bf16", math.inf), ("max", "i32", -(2**31)),
-    ("min", "u8", 255), ("any", "bool", False), ("all", "bool", True), ("max", "bool", False),
+    ("sum", "f32", 0.0), ("prod", "i64", 1), ("max", "f32", -math.inf), ("min", "bf16", math.inf),
+    ("max", "i32", -(2**31)), ("min", "u8", 255), ("max", "bool", False), ("any", "bool", False), ("all", "bool", True),
 ])
 def test_reducing_nothing_gives_the_neutral_element(fn, dtype, value):
-    module = unary(f'tw.reduce "{fn}" %x {{dims = #tw.dims<[1]>}}', tensor_text([2, 0], dtype), tensor_text([2, 1], dtype))
+    module = reduction(fn, [1], tensor_text([2, 0], dtype), tensor_text([2, 1], dtype))
     [actual] = run(module, [torch.zeros(2, 0).to(getattr(torch, DTYPES[dtype].torch_name))])
     assert actual.tolist() == [[value], [value]]
 
@@ -166,23 +179,23 @@ def test_reducing_nothing_gives_the_neutral_element(fn, dtype, value):
 def test_argmax_takes_the_first_and_nan_is_extreme():
     a, b = tensor_text([3, 4], "f32"), tensor_text([3, 1], "i64")
     x = torch.tensor([[1.0, 3, 3, 0], [0, math.nan, 5, math.nan], [2, 2, 2, 2]])
-    assert run(unary('tw.reduce "argmax" %x {dims = #tw.dims<[1]>}', a, b), [x])[0].tolist() == [[1], [1], [0]]
-    assert run(unary('tw.reduce "argmin" %x {dims = #tw.dims<[1]>}', a, b), [x])[0].tolist() == [[3], [1], [0]]
+    assert run(reduction("argmax", [1], a, b), [x])[0].tolist() == [[1], [1], [0]]
+    assert run(reduction("argmin", [1], a, b), [x])[0].tolist() == [[3], [1], [0]]
 
 
 def test_argmax_of_nothing_is_an_error_unless_there_is_no_result():
-    module = unary('tw.reduce "argmax" %x {dims = #tw.dims<[1]>}', tensor_text([2, 0], "f32"), tensor_text([2, 1], "i64"))
+    module = reduction("argmax", [1], tensor_text([2, 0], "f32"), tensor_text([2, 1], "i64"))
     with pytest.raises(InterpreterError, match=r'tw.reduce "argmax".*no elements'):
         run(module, [torch.zeros(2, 0)])
-    module = unary('tw.reduce "argmax" %x {dims = #tw.dims<[1]>}', tensor_text([0, 0], "f32"), tensor_text([0, 1], "i64"))
+    module = reduction("argmax", [1], tensor_text([0, 0], "f32"), tensor_text([0, 1], "i64"))
     assert run(module, [torch.zeros(0, 0)])[0].shape == (0, 1)
 
 
 def test_argmax_of_bools_and_prod():
     x = torch.tensor([[False, True, True]])
-    module = unary('tw.reduce "argmax" %x {dims = #tw.dims<[1]>}', tensor_text([1, 3], "bool"), tensor_text([1, 1], "i64"))
+    module = reduction("argmax", [1], tensor_text([1, 3], "bool"), tensor_text([1, 1], "i64"))
     assert run(module, [x])[0].tolist() == [[1]]
-    module = unary('tw.reduce "prod" %x {dims = #tw.dims<[0, 1]>}', tensor_text([2, 3], "i64"), tensor_text([1, 1], "i64"))
+    module = reduction("prod", [0, 1], tensor_text([2, 3], "i64"), tensor_text([1, 1], "i64"))
     assert run(module, [torch.arange(1, 7).view(2, 3)])[0].tolist() == [[720]]
 
 
@@ -233,16 +246,18 @@ def test_a_slice_with_a_symbolic_start_is_checked():
 
 def test_concat_of_empty_and_full():
     a, b, c = (tensor_text([2, n], "bool") for n in (0, 3, 3))
-    module = function({"a": a, "b": b}, f"%r = tw.concat %a, %b {{dim = #tw.dims<[1]>}} : ({a}, {b}) -> {c}", c)
+    module = one_op("tw.concat", [a, b], c, "dim = #tw.dims<[1]>")
     x, y = torch.zeros(2, 0, dtype=torch.bool), sample([2, 3], "bool")
     same(run(module, [x, y])[0], y)
 
 
 def test_constants_iota_and_sizes():
     result = tensor_text([2, 3], "i32")
-    module = function({}, f"%r = tw.iota {{dim = #tw.dims<[1]>, start = #tw.dims<[5]>, step = #tw.dims<[-2]>}} : {result}", result)
+    body = f"%r = tw.iota {{dim = #tw.dims<[1]>, start = #tw.dims<[5]>, step = #tw.dims<[-2]>}} : {result}"
+    module = function({}, body, result)
     assert run(module, [])[0].tolist() == [[5, 3, 1], [5, 3, 1]]
-    module = function({}, f"%r = tw.constant {{value = #tw.scalar<\"-inf\">}} : {tensor_text([2], 'bf16')}", tensor_text([2], "bf16"))
+    result = tensor_text([2], "bf16")
+    module = function({}, f'%r = tw.constant {{value = #tw.scalar<"-inf">}} : {result}', result)
     assert run(module, [])[0].tolist() == [-math.inf, -math.inf]
     module = function(
         {"x": "!tw.tensor<[s0, 2], f32>"}, '%r = tw.size {value = #tw.dims<["2*s0 + 1"]>} : !tw.tensor<[], i64>',
@@ -285,7 +300,7 @@ def test_matmul(dtype, batch):
     a, b, bias = sample([*batch, 4, 6], dtype), sample([*batch, 6, 5], dtype, 1), sample([5], dtype, 2)
     types = [tensor_text(x.shape, dtype) for x in (a, b, bias)]
     result = tensor_text([*batch, 4, 5], dtype)
-    module = function(dict(zip("abc", types)), f"%r = tw.matmul %a, %b, %c : ({', '.join(types)}) -> {result}", result)
+    module = one_op("tw.matmul", types, result)
     wide = torch.float32 if dtype == "bf16" else a.dtype
     expected = torch.matmul(a.to(wide), b.to(wide)) + bias.to(wide)
     [actual] = run(module, [a, b, bias])
@@ -296,11 +311,12 @@ def test_matmul(dtype, batch):
 
 
 def test_attention_with_a_mask_and_the_triangle():
-    q, k, v, mask = sample([2, 3, 4], "f32"), sample([2, 5, 4], "f32", 1), sample([2, 5, 6], "f32", 2), sample([3, 5], "f32", 3)
+    shapes = ([2, 3, 4], [2, 5, 4], [2, 5, 6], [3, 5])
+    q, k, v, mask = (sample(shape, "f32", seed) for seed, shape in enumerate(shapes))
     types = [tensor_text(x.shape, "f32") for x in (q, k, v, mask)]
     result = tensor_text([2, 3, 6], "f32")
     attributes = "causal = #tw.scalar<true>, scale = #tw.scalar<0.5>, strides = #tw.dims<[18, 6, 1]>"
-    module = function(dict(zip("qkvm", types)), f"%r = tw.attention %q, %k, %v, %m {{{attributes}}} : ({', '.join(types)}) -> {result}", result)
+    module = one_op("tw.attention", types, result, attributes)
     triangle = torch.full((3, 5), -math.inf).triu(1)
     expected = torch.softmax(q @ k.transpose(-1, -2) * 0.5 + mask + triangle, -1) @ v
     torch.testing.assert_close(run(module, [q, k, v, mask])[0], expected)
@@ -313,7 +329,7 @@ def test_conv():
     attributes = ("stride = #tw.dims<[2, 2]>, padding = #tw.dims<[1, 1]>, dilation = #tw.dims<[1, 1]>, "
                   "transposed = #tw.scalar<false>, output_padding = #tw.dims<[0, 0]>, groups = #tw.dims<[2]>, "
                   "strides = #tw.dims<[96, 16, 4, 1]>")
-    module = function(dict(zip("xwb", types)), f"%r = tw.conv %x, %w, %b {{{attributes}}} : ({', '.join(types)}) -> {result}", result)
+    module = one_op("tw.conv", types, result, attributes)
     expected = torch.nn.functional.conv2d(x, w, b, stride=2, padding=1, groups=2)
     torch.testing.assert_close(run(module, [x, w, b])[0], expected)
 
@@ -322,11 +338,13 @@ def aten(target: str, arguments: str, args: dict[str, str], results: list[str]):
     names = ", ".join(f"%{n}" for n in args)
     outputs = ", ".join(f"%r{k}" for k in range(len(results)))
     strides = ", ".join("#tw.dims<[]>" for _ in results)
+    arguments_text, results_text = ", ".join(f"%{n}: {t}" for n, t in args.items()), ", ".join(results)
     return parse_ir(
-        f"builtin.module {{ func.func @forward({', '.join(f'%{n}: {t}' for n, t in args.items())}) -> ({', '.join(results)}) {{\n"
-        f'{outputs} = tw.aten "{target}" {names} {{arguments = "{arguments}", strides = [{strides}], reason = "test"}} : '
-        f"({', '.join(args.values())}) -> ({', '.join(results)})\n"
-        f"tw.return {outputs} : {', '.join(results)}\n}} }}"
+        f"builtin.module {{ func.func @forward({arguments_text}) -> ({results_text}) {{\n"
+        f'{outputs} = tw.aten "{target}" {names} '
+        f'{{arguments = "{arguments}", strides = [{strides}], reason = "test"}} : '
+        f"({', '.join(args.values())}) -> ({results_text})\n"
+        f"tw.return {outputs} : {results_text}\n}} }}"
     )
 
 

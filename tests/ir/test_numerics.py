@@ -1,6 +1,7 @@
 """The comparison rules of each numerics class, and random inputs."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -23,29 +24,33 @@ def tensor(*values, dtype=torch.float32) -> torch.Tensor:
 
 def test_equal_results_pass_in_every_class_without_an_oracle():
     for numerics in ("exact", *LOOSE):
-        for x in (tensor(1.0, NAN, -INF, -0.0), tensor(1, 2, dtype=torch.int64), torch.zeros(0), torch.ones(2) * 1j, 3, None):
-            assert compare(x, x.clone() if isinstance(x, torch.Tensor) else x, never, numerics) is None
+        for x in (tensor(1.0, NAN, -INF, -0.0), tensor(1, 2, dtype=torch.int64), torch.zeros(0), torch.ones(2) * 1j):
+            assert compare(x, x.clone(), never, numerics) is None
+        assert compare(3, 3, never, numerics) is None
+        assert compare(None, None, never, numerics) is None
 
 
 @pytest.mark.parametrize("numerics", ["exact", *LOOSE])
 @pytest.mark.parametrize("actual,expected,message", [
     (torch.zeros(2), torch.zeros(3), r"got \[2\] of float32, expected \[3\] of float32"),
-    (torch.zeros(2), torch.zeros(2).double(), "expected \\[2\\] of float64"),
+    (torch.zeros(2), torch.zeros(2).double(), r"expected \[2\] of float64"),
     (3, torch.zeros(()), "got int, expected a tensor"),
     (3, 4, "got 3, expected 4"),
     (None, 4, "got None, expected 4"),
     (torch.zeros(()), None, "expected None"),
 ])
 def test_results_of_different_types_never_agree(numerics, actual, expected, message):
-    import re
-
     mismatch = compare(actual, expected, never, numerics)
     assert mismatch is not None and re.search(message, str(mismatch))
 
 
 @pytest.mark.parametrize("actual,expected", [
-    (tensor(0.0), tensor(-0.0)), (tensor(1.0), tensor(1.0 + 2**-23)), (tensor(NAN), tensor(1.0)), (tensor(INF), tensor(-INF)),
-    (tensor(2**62, dtype=torch.int64), tensor(2**62 + 1, dtype=torch.int64)), (tensor(True, dtype=torch.bool), tensor(False, dtype=torch.bool)),
+    (tensor(0.0), tensor(-0.0)),
+    (tensor(1.0), tensor(1.0 + 2**-23)),
+    (tensor(NAN), tensor(1.0)),
+    (tensor(INF), tensor(-INF)),
+    (tensor(2**62, dtype=torch.int64), tensor(2**62 + 1, dtype=torch.int64)),
+    (tensor(True, dtype=torch.bool), tensor(False, dtype=torch.bool)),
 ])
 def test_exact_means_every_bit(actual, expected):
     assert compare(actual, expected, never, "exact") is not None
@@ -86,7 +91,7 @@ def test_one_wrong_element_among_many_is_caught():
 def test_a_few_elements_are_a_poor_estimate_of_the_error():
     """With one element the expected result may be close by luck; with many it may not."""
     one, error = torch.ones(1).double(), 1e-5
-    assert compare((one + 10 * error).float(), (one + error).float() + 0, one, "reassociates") is not None
+    assert compare((one + 30 * error).float(), (one + error).float(), one, "reassociates") is not None
     assert compare((one + 8 * error).float(), (one + error).float(), one, "reassociates") is None
     many = torch.ones(1000).double()
     assert compare((many + 8 * error).float(), (many + error).float(), many, "reassociates") is not None
@@ -150,19 +155,20 @@ EMBEDDING = """
 builtin.module {
   func.func @forward(%table: !tw.tensor<[5, 4], f32>, %ids: !tw.tensor<[s0, s1], i32>, %free: !tw.tensor<[3], i64>,
                      %mask: !tw.tensor<[s0], bool>, %n: index, %w: !tw.tensor<[2, 3], bf16>)
-      -> !tw.tensor<[s0*s1, 4], f32>
+      -> !tw.tensor<["s0*s1", 4], f32>
       attributes {arg_strides = [#tw.dims<[4, 1]>, #tw.dims<[s1, 1]>, #tw.dims<[0]>, #tw.dims<[1]>, #tw.dims<[]>,
                                  #tw.dims<[1, 2]>],
                   symbols = {s0 = #tw.dims<[1, 0]>, s1 = #tw.dims<[4]>}} {
     %wide = tw.map "cast" %ids : (!tw.tensor<[s0, s1], i32>) -> !tw.tensor<[s0, s1], i64>
     %two = tw.constant {value = #tw.scalar<2>} : !tw.tensor<[], i64>
-    %shifted = tw.map "add" %wide, %two : (!tw.tensor<[s0, s1], i64>, !tw.tensor<[], i64>) -> !tw.tensor<[s0, s1], i64>
+    %shifted = tw.map "add" %wide, %two
+      : (!tw.tensor<[s0, s1], i64>, !tw.tensor<[], i64>) -> !tw.tensor<[s0, s1], i64>
     %flat = tw.reshape %shifted : !tw.tensor<[s0, s1], i64> -> !tw.tensor<["s0*s1"], i64>
     %r = tw.gather %table at %flat {dims = #tw.dims<[0]>, wrap = #tw.scalar<true>}
       : !tw.tensor<[5, 4], f32>, !tw.tensor<["s0*s1"], i64> -> !tw.tensor<["s0*s1", 4], f32>
     tw.return %r : !tw.tensor<["s0*s1", 4], f32>
   }
-}""".replace("-> !tw.tensor<[s0*s1, 4], f32>", '-> !tw.tensor<["s0*s1", 4], f32>')
+}"""
 
 
 def test_random_inputs_fit_the_module():
@@ -205,12 +211,14 @@ builtin.module {
       tile.store %y[i0], %a
     }
   }
-  func.func @forward(%x: !prog.buffer<[7], [1], f32>, %i: !prog.buffer<[50], [1], i64>) -> !prog.buffer<[50], [1], f32> {
+  func.func @forward(%x: !prog.buffer<[7], [1], f32>, %i: !prog.buffer<[50], [1], i64>)
+      -> !prog.buffer<[50], [1], f32> {
     %arena = prog.arena {size = #tw.dims<[400]>} : !prog.arena_type
     %j = prog.buffer %arena {offset = #tw.dims<[0]>, live = #tw.dims<[0, 1]>} : !prog.buffer<[50], [1], i64>
     %y = prog.output : !prog.buffer<[50], [1], f32>
     prog.launch @shift %i, %j : !prog.buffer<[50], [1], i64>, !prog.buffer<[50], [1], i64>
-    prog.launch @look_up %x, %j, %y : !prog.buffer<[7], [1], f32>, !prog.buffer<[50], [1], i64>, !prog.buffer<[50], [1], f32>
+    prog.launch @look_up %x, %j, %y
+      : !prog.buffer<[7], [1], f32>, !prog.buffer<[50], [1], i64>, !prog.buffer<[50], [1], f32>
     prog.return %y : !prog.buffer<[50], [1], f32>
   }
 }""")
@@ -222,7 +230,8 @@ def test_positions_of_an_opaque_embedding_stay_inside():
     module = parse_ir("""
 builtin.module {
   func.func @forward(%w: !tw.tensor<[6, 2], f32>, %i: !tw.tensor<[40], i64>) -> !tw.tensor<[40, 2], f32> {
-    %r = tw.aten "aten.embedding.default" %w, %i {arguments = "(['%0', '%1'], {})", strides = [#tw.dims<[2, 1]>], reason = "test"}
+    %r = tw.aten "aten.embedding.default" %w, %i
+      {arguments = "(['%0', '%1'], {})", strides = [#tw.dims<[2, 1]>], reason = "test"}
       : (!tw.tensor<[6, 2], f32>, !tw.tensor<[40], i64>) -> !tw.tensor<[40, 2], f32>
     tw.return %r : !tw.tensor<[40, 2], f32>
   }

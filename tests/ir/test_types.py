@@ -77,7 +77,7 @@ def test_scalars_read_back_bit_for_bit(value):
     assert attribute == ScalarAttr(value) and hash(attribute) == hash(ScalarAttr(value))
 
 
-@pytest.mark.parametrize("value", [5e-324, 1.7976931348623157e308, -0.0, 1e16, 1e-5, 123456789.125, 1e22, 2**70, -(2**70)])
+@pytest.mark.parametrize("value", [5e-324, 1.7976931348623157e308, -0.0, 1e16, 1e-5, 1e22, 2**70, -(2**70)])
 def test_edge_scalars_read_back(value):
     attribute = read(str(ScalarAttr(value)))
     assert isinstance(attribute, ScalarAttr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from tilewright.ir import tw
 from tilewright.ir.expr import symbol
 from tilewright.ir.types import TensorType
@@ -39,8 +40,7 @@ CASES: dict[str, list[Case]] = {
         Case("T[4]", lambda b, x: [b.map("neg", b.broadcast(x, [4])), b.map("add", x, b.constant(1, "f32", [4]))]),
     ],
     "x - c -> x + (-c), integers": [
-        Case("T[3, 4]", lambda b, x, t: b.map("sub", x, b.constant(c, t)), "i64 i32 i8 u8")
-        for c in (1, -2, 127, 0)
+        Case("T[3, 4]", lambda b, x, t: b.map("sub", x, b.constant(c, t)), "i64 i32 i8 u8") for c in (1, -2, 127, 0)
     ],
     "reshape to the same shape -> x": identity(lambda x: tw.ReshapeOp.make(x, shape_of(x))),
     "broadcast to the same shape -> x": identity(lambda x: tw.BroadcastOp.make(x, shape_of(x))),
@@ -49,9 +49,7 @@ CASES: dict[str, list[Case]] = {
         *identity(lambda x: tw.SliceOp.make(x, [0] * len(shape_of(x)), shape_of(x))),
         Case("T[1, 3]", lambda b, x: raw(b, tw.SliceOp.make(x, [0, 0], [1, 3], [-1, 1]))),
     ],
-    "pad by nothing -> x": identity(
-        lambda x: tw.PadOp.make(x, [0] * len(shape_of(x)), [0] * len(shape_of(x)), 1)
-    ),
+    "pad by nothing -> x": identity(lambda x: tw.PadOp.make(x, [0] * len(shape_of(x)), [0] * len(shape_of(x)), 1)),
     "concat of one -> x": identity(lambda x: tw.ConcatOp.make([x], 0)),
     "view of c -> c": [
         Case("T[2]", lambda b, x, t: b.reshape(b.constant(1, t, [2, 6]), [3, 4]), ALL),

@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+
 from tilewright.ir.dtypes import DTYPES, round_to
 from tilewright.ir.expr import symbol
 from tilewright.ir.interpreter import run
@@ -21,8 +22,14 @@ NAN, INF = math.nan, math.inf
 
 CASES: dict[str, list[Case]] = {
     "f(constants) -> constant": [
-        Case("T[s0]", lambda b, x, t: b.map("add", b.constant(3, t, [s0, 1]), b.constant(2, t, [4])), "f32 bf16 i64 u8"),
-        Case("T[2]", lambda b, x, t: b.where(b.constant(True, "bool", [3]), b.constant(2, t), b.constant(1, t)), "f32 i64"),
+        Case(
+            "T[s0]", lambda b, x, t: b.map("add", b.constant(3, t, [s0, 1]), b.constant(2, t, [4])), "f32 bf16 i64 u8"
+        ),
+        Case(
+            "T[2]",
+            lambda b, x, t: b.where(b.constant(True, "bool", [3]), b.constant(2, t), b.constant(1, t)),
+            "f32 i64",
+        ),
         Case("T[2]", lambda b, x, t: b.cast(b.constant(3, "f32", [0, 2]), t), "bool i64 u8 bf16 f16 f64"),
     ],
     "reduce of c -> c": [
@@ -32,7 +39,11 @@ CASES: dict[str, list[Case]] = {
         Case("T[2]", lambda b, x, t: b.reduce("argmax", b.constant(3, t, [2, 4]), [1]), "f32 i64"),
     ],
     "sum of n times c -> n * c, integers": [
-        Case("T[2]", lambda b, x, t: [b.reduce(f, b.constant(c, t, [3, 4]), [0, 1]) for f in ("sum", "prod")], "i64 i32 u8")
+        Case(
+            "T[2]",
+            lambda b, x, t: [b.reduce(f, b.constant(c, t, [3, 4]), [0, 1]) for f in ("sum", "prod")],
+            "i64 i32 u8",
+        )
         for c in (0, 1, 3, 100, -7)
     ],
     "reduce of nothing -> neutral element": [
@@ -55,16 +66,24 @@ REFUSED = [
         "f(constants) -> constant",
         Case(
             "T[1]",
-            lambda b, x, t: [b.map(f, b.constant(1, t), b.constant(0, t)) for f in ("floor_div", "trunc_div", "remainder")],
+            lambda b, x, t: [
+                b.map(f, b.constant(1, t), b.constant(0, t)) for f in ("floor_div", "trunc_div", "remainder")
+            ],
             "i64 i32",
         ),
     ),
     # of 0.0 and -0.0 either may come out
-    ("f(constants) -> constant", Case("T[1]", lambda b, x, t: b.map("maximum", b.constant(0.0, t), b.constant(-0.0, t)))),
+    (
+        "f(constants) -> constant",
+        Case("T[1]", lambda b, x, t: b.map("maximum", b.constant(0.0, t), b.constant(-0.0, t))),
+    ),
     # how many is not known, or none
     ("reduce of c -> c", Case("T[s0]", lambda b, x, t: b.reduce("max", b.constant(1, t, [s0]), [0]))),
     ("reduce of c -> c", Case("T[0]", lambda b, x, t: b.reduce("max", b.constant(1, t, [2, 0]), [1]))),
-    ("sum of n times c -> n * c, integers", Case("T[2]", lambda b, x, t: b.reduce("sum", b.constant(0.1, t, [3]), [0]))),
+    (
+        "sum of n times c -> n * c, integers",
+        Case("T[2]", lambda b, x, t: b.reduce("sum", b.constant(0.1, t, [3]), [0])),
+    ),
     ("reduce of nothing -> neutral element", Case("T[3, s0]", lambda b, x: b.reduce("sum", x, [1]))),
 ]
 
@@ -114,7 +133,15 @@ def test_every_function_folds_as_it_runs(fn, dtype):
 @pytest.mark.parametrize("source", [t for t in DTYPES if t[0] in "fiub" and not t.startswith("f8")])
 def test_casts_fold_as_torch_casts(source, target):
     """Also numbers that are rounded twice on their way to a half."""
-    values = [*VALUES["float"], *VALUES["int"], 1 + 2**-8 + 2**-30, 1 + 2**-11 + 2**-40, 65519.999999, 2**53 + 1, 33554433]
+    values = [
+        *VALUES["float"],
+        *VALUES["int"],
+        1 + 2**-8 + 2**-30,
+        1 + 2**-11 + 2**-40,
+        65519.999999,
+        2**53 + 1,
+        33554433,
+    ]
     for value in values:
         if DTYPES[source].kind != "float" and not math.isfinite(value):
             continue

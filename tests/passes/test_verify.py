@@ -26,6 +26,18 @@ builtin.module {{
 }}""")
 
 
+def quotient(how: str):
+    """e / s, from %e, %s and %r, the reciprocal of %s."""
+    return parse_ir(f"""
+builtin.module {{
+  func.func @forward(%e: {T}, %s: {R}) -> {T} {{
+    %r = tw.map "reciprocal" %s : ({R}) -> {R}
+    %f = tw.map {how} : ({T}, {R}) -> {T}
+    tw.return %f : {T}
+  }}
+}}""")
+
+
 def x(rows: int = 5) -> torch.Tensor:
     return torch.randn(rows, 8, generator=torch.Generator().manual_seed(3))
 
@@ -47,30 +59,16 @@ def test_a_wrong_rewrite_is_caught_with_the_pass_the_result_and_the_line():
 
 def test_a_change_in_the_last_bit_fails_exact_and_passes_reassociates():
     """e * (1 / s) is e / s with another rounding."""
-    text_before, text_after = (parse_ir(f"""
-builtin.module {{
-  func.func @forward(%e: {T}, %s: {R}) -> {T} {{
-    %r = tw.map "reciprocal" %s : ({R}) -> {R}
-    %f = tw.map {how} : ({T}, {R}) -> {T}
-    tw.return %f : {T}
-  }}
-}}""") for how in ('"div" %e, %s', '"mul" %e, %r'))
+    before, after = quotient('"div" %e, %s'), quotient('"mul" %e, %r')
     inputs = [x(), x()[:, :1].abs() + 0.1]
-    NumericVerifier(inputs, text_before).check(text_after, "simplify", "reassociates")
+    NumericVerifier(inputs, before).check(after, "simplify", "reassociates")
     with pytest.raises(NumericMismatchError, match="simplify claims to be 'exact'"):
-        NumericVerifier(inputs, text_before).check(text_after, "simplify", "exact")
+        NumericVerifier(inputs, before).check(after, "simplify", "exact")
 
 
 def test_each_stage_is_compared_with_the_one_before():
     """After a stage in a loose class an exact one keeps the bits of that stage, not those of the import."""
-    before, after = (parse_ir(f"""
-builtin.module {{
-  func.func @forward(%e: {T}, %s: {R}) -> {T} {{
-    %r = tw.map "reciprocal" %s : ({R}) -> {R}
-    %f = tw.map {how} : ({T}, {R}) -> {T}
-    tw.return %f : {T}
-  }}
-}}""") for how in ('"div" %e, %s', '"mul" %e, %r'))
+    before, after = quotient('"div" %e, %s'), quotient('"mul" %e, %r')
     verifier = NumericVerifier([x(), x()[:, :1].abs() + 0.1], before)
     verifier.check(after, "simplify", "reassociates")
     verifier.check(after, "dce", "exact")
@@ -120,7 +118,8 @@ def opaque(target: str, arguments: str):
     return parse_ir(f"""
 builtin.module {{
   func.func @forward(%x: {T}) -> ({T}, {T}) {{
-    %a = tw.aten "{target}" %x {{arguments = "{arguments}", strides = [#tw.dims<[8, 1]>], reason = "test"}} : ({T}) -> {T}
+    %a = tw.aten "{target}" %x
+      {{arguments = "{arguments}", strides = [#tw.dims<[8, 1]>], reason = "test"}} : ({T}) -> {T}
     %f = tw.fused {{kind = "loop", numerics = "exact"}} : {T} {{
       %n = tw.map "neg" %a : ({T}) -> {T}
       tw.yield %n : {T}
