@@ -5,6 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from tilewright.codegen.cpp.standalone import write_standalone
+from tilewright.ir import prog, tile
+from tilewright.ir.expr import hint, symbol
+from tilewright.ir.text import parse_ir
+from tilewright.ir.types import BufferType
+
 from .api import CompiledModel
 
 
@@ -29,8 +35,35 @@ def write_directory(model: CompiledModel, directory: Path, name: str) -> list[Pa
         if text:
             (directory / file).write_text(text)
             written.append(directory / file)
-    written += write_kernels(model, directory / "kernels")
+    written += write_kernels(compilation.prog_text, directory / "kernels")
     written.append(model.report(directory / "report.html"))
     if compilation.prog_text:
         written.append(model.save(directory / f"{name}.tw"))
     return written
+
+
+def write_kernels(prog_text: str, directory: Path) -> list[Path]:
+    """Each kernel of a program as a folder of its own, with buffers as large as its first launch takes.
+
+    Symbolic sizes are given a plausible value, as in the cost estimates.
+    """
+    if not prog_text:
+        return []
+    module = parse_ir(prog_text, "prog.mlir")
+    launches: dict[str, prog.LaunchOp] = {}
+    for op in module.walk():
+        if isinstance(op, prog.LaunchOp):
+            launches.setdefault(op.kernel.root_reference.data, op)
+    written = []
+    for kernel in module.body.block.ops:
+        if isinstance(kernel, tile.KernelOp) and (launch := launches.get(kernel.sym_name.data)) is not None:
+            shapes = [(_reach(prog.buffer_type(arg)), prog.buffer_type(arg).dtype) for arg in launch.args]
+            sizes = {name: hint(symbol(name)) for name in kernel.size_names}
+            written.append(write_standalone(kernel, shapes, sizes, directory / kernel.sym_name.data))
+    return written
+
+
+def _reach(type: BufferType) -> int:
+    """Elements from a buffer's first to its last, both included; symbolic sizes as `hint` has them."""
+    sizes, strides = [hint(size) for size in type.shape], [hint(stride) for stride in type.strides]
+    return 0 if 0 in sizes else 1 + sum((size - 1) * stride for size, stride in zip(sizes, strides))

@@ -20,7 +20,7 @@ from .logs import log
 ENVIRONMENT_PREFIX = "TILEWRIGHT_"
 
 # Variables with our prefix that are not options: where things are kept is a matter of the machine, not of a model.
-OTHER_VARIABLES = ("CACHE_DIR",)
+OTHER_VARIABLES = ("CACHE_DIR", "TEST_CACHE_DIR")
 
 
 def _text(value: Any) -> str:

@@ -14,10 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
+from typing import TypeGuard
 
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import FuncOp
-from xdsl.ir import Block, BlockArgument, Operation, SSAValue
+from xdsl.ir import Attribute, Block, BlockArgument, Operation, SSAValue
 from xdsl.traits import IsTerminator
 
 from . import calls, prog, tile, tw
@@ -67,14 +68,20 @@ def predicted_seconds(cost: Cost, target: Target) -> float:
 
 def numel(value: SSAValue, sizes: Sizes | None = None) -> int:
     """How many elements a tensor or buffer has; 1 for an index."""
-    type = value.type
-    return prod(hint(d, sizes) for d in type.shape) if isinstance(type, (TensorType, BufferType)) else 1
+    return prod(_shape(value, sizes))
 
 
 def nbytes(value: SSAValue, sizes: Sizes | None = None) -> int:
     """How many bytes a tensor's or buffer's elements take; 0 for an index or an arena."""
-    type = value.type
-    return numel(value, sizes) * itemsize(type.dtype) if isinstance(type, (TensorType, BufferType)) else 0
+    return numel(value, sizes) * itemsize(value.type.dtype) if _has_shape(value.type) else 0
+
+
+def _shape(value: SSAValue, sizes: Sizes | None) -> tuple[int, ...]:
+    return tuple(hint(d, sizes) for d in value.type.shape) if _has_shape(value.type) else ()
+
+
+def _has_shape(type_: Attribute) -> TypeGuard[TensorType | BufferType]:
+    return type(type_) in (TensorType, BufferType)  # isinstance of an abstract class is slow, and this is asked often
 
 
 def _read_bytes(op: Operation, position: int, sizes: Sizes | None) -> int:
@@ -94,11 +101,6 @@ def _traffic(op: Operation, sizes: Sizes | None) -> tuple[int, int]:
 
 
 # Arithmetic of tw ops ------------------------------------------------------------------------------------------------
-
-
-def _shape(value: SSAValue, sizes: Sizes | None) -> tuple[int, ...]:
-    type = value.type
-    return tuple(hint(d, sizes) for d in type.shape) if isinstance(type, (TensorType, BufferType)) else ()
 
 
 def _map_flops(op: tw.MapOp, sizes: Sizes | None) -> int:
@@ -143,16 +145,12 @@ _FLOPS: dict[type[Operation], Callable[..., int]] = {
     tw.AttentionOp: _attention_flops,
 }
 
-_ALIASES: tuple[type[Operation], ...] = (
-    tw.ReshapeOp, tw.PermuteOp, tw.SliceOp, tw.BroadcastOp, prog.ViewOp,
-)
-_MADE_IN_PLACE: tuple[type[Operation], ...] = (tw.ConstantOp, tw.IotaOp, tw.SizeOp)
+# Sets of exact classes, because most questions about an op are asked of it.
+_ALIASES: frozenset[type] = frozenset([tw.ReshapeOp, tw.PermuteOp, tw.SliceOp, tw.BroadcastOp, prog.ViewOp])
+_MADE_IN_PLACE: frozenset[type] = frozenset([tw.ConstantOp, tw.IotaOp, tw.SizeOp])
 # What only says where something is going to be.
-_PLACES: tuple[type[Operation], ...] = (prog.AllocOp, prog.BufferOp, prog.OutputOp)
-_NO_WORK: tuple[type[Operation], ...] = (
-    *_ALIASES, *_MADE_IN_PLACE, tw.YieldOp, tw.ReturnOp, prog.ArenaOp, prog.AllocOp, prog.BufferOp, prog.OutputOp,
-    prog.ReturnOp,
-)
+_PLACES: frozenset[type] = frozenset([prog.AllocOp, prog.BufferOp, prog.OutputOp])
+_NO_WORK = _ALIASES | _MADE_IN_PLACE | _PLACES | {tw.YieldOp, tw.ReturnOp, prog.ArenaOp, prog.ReturnOp}
 
 
 def op_cost(op: Operation, sizes: Sizes | None = None) -> Cost:
@@ -160,7 +158,7 @@ def op_cost(op: Operation, sizes: Sizes | None = None) -> Cost:
 
     Raises KeyError for a launch whose kernel is not in the module, TypeError for an op of another dialect.
     """
-    if isinstance(op, _NO_WORK):
+    if type(op) in _NO_WORK:
         return FREE
     if isinstance(op, tw.FusedOp):
         return _region_cost(op, sizes)
@@ -345,11 +343,11 @@ def _function_peak(block: Block, sizes: Sizes | None) -> int:
     first: dict[SSAValue, int] = {}
     last: dict[SSAValue, int] = {}
     for position, op in enumerate(block.ops):
-        if isinstance(op, _ALIASES):
+        if type(op) in _ALIASES:
             storage[op.results[0]] = storage.get(op.operands[0], op.operands[0])
             continue
         touched: Iterable[SSAValue] = op.operands
-        if not isinstance(op, _PLACES):
+        if type(op) not in _PLACES:
             touched = (*touched, *op.results)
         for value in touched:
             value = storage.get(value, value)
@@ -369,6 +367,5 @@ def _function_peak(block: Block, sizes: Sizes | None) -> int:
 
 def _takes_memory(value: SSAValue) -> bool:
     """Whether a value is memory of the call's own, outside of an arena."""
-    if isinstance(value, BlockArgument) or not isinstance(value.type, (TensorType, BufferType)):
-        return False
-    return not isinstance(value.owner, (*_MADE_IN_PLACE, prog.BufferOp))
+    maker = type(value.owner)
+    return _has_shape(value.type) and maker not in _MADE_IN_PLACE and maker not in (Block, prog.BufferOp)

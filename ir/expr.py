@@ -259,9 +259,10 @@ def parse(text: str) -> IntExpr:
             exponent = node.right.value
             if type(exponent) is int and 0 <= exponent <= _LARGEST_EXPONENT:
                 return product([build(node.left)] * exponent)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("max", "min"):
-            if len(node.args) == 2 and not node.keywords:
-                return _OPERATORS[node.func.id](build(node.args[0]), build(node.args[1]))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) == 2:
+            name = node.func.id
+            if name in ("max", "min") and not node.keywords:
+                return _OPERATORS[name](build(node.args[0]), build(node.args[1]))
         raise ValueError(f"{text!r} is not an integer expression")
 
     try:
@@ -305,12 +306,27 @@ def evaluate(expr: IntExpr, values: Mapping[str, int]) -> int:
     """The number. Raises KeyError when a name has no value."""
     if isinstance(expr, int):
         return expr
-    missing = free_symbols(expr) - values.keys()
-    if missing:
-        raise KeyError(f"no value for {', '.join(sorted(missing))} in {expr}")
-    result = substitute(expr, values)
-    assert isinstance(result, int)
-    return result
+    try:
+        return _evaluate(expr, values)
+    except KeyError:
+        missing = free_symbols(expr) - values.keys()
+        raise KeyError(f"no value for {', '.join(sorted(missing))} in {expr}") from None
+
+
+def _evaluate(expr: IntExpr, values: Mapping[str, int]) -> int:
+    if isinstance(expr, int):
+        return expr
+    total = 0
+    for monomial, term in expr.terms:
+        for atom in monomial:
+            if isinstance(atom, str):
+                term *= values[atom]
+            else:
+                factor = _OPERATORS[atom[0]](_evaluate(atom[1], values), _evaluate(atom[2], values))
+                assert isinstance(factor, int)
+                term *= factor
+        total += term
+    return total
 
 
 def product(factors: Iterable[IntExpr]) -> IntExpr:
@@ -321,11 +337,22 @@ def product(factors: Iterable[IntExpr]) -> IntExpr:
     return result
 
 
+class _Hints(dict[str, int]):
+    """Sizes, and a default for all others."""
+
+    default: int
+
+    def __missing__(self, name: str) -> int:
+        return self.default
+
+
 def hint(expr: IntExpr, sizes: Mapping[str, int] | None = None, default: int = 64) -> int:
     """A plausible number for cost estimates: names without a size count as `default`."""
     if isinstance(expr, int):
         return expr
-    return evaluate(expr, {name: (sizes or {}).get(name, default) for name in free_symbols(expr)})
+    values = _Hints(sizes or {})
+    values.default = default
+    return _evaluate(expr, values)
 
 
 def _recombine(expr: IntExpr) -> IntExpr:

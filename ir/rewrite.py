@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,9 +36,10 @@ _WINDOW = 64
 class Rule:
     """`name` is the equation; `pattern` says where it applies; `builder` makes what stands there afterwards.
 
-    The parameters of `builder` and `guard` are captures by name, and `op` (the matched root) and `build` (a `Builder`
-    before the root). The builder returns a value of the root's type, or a list of them for a root with several results;
-    None means that the rule does not apply after all. The guard returns whether the rule applies.
+    The parameters of `builder` and `guard` are captures by name, and `op`, the matched root; the builder may have
+    `build` as well, a `Builder` before the root. It returns a value of the root's type, or a list of them for a root
+    with several results; None means that the rule does not apply after all. The guard returns whether the rule applies.
+    `among`: at least one operand of the root must come from an op of these classes; looked at before anything else.
 
     `numerics`: ``exact`` (every bit, also for NaN, inf, -0.0; which NaN is left open), ``widens`` (a rounding between
     is left out), ``reassociates``, ``approximate``. Raises ValueError for parameters that the pattern does not capture.
@@ -51,6 +52,7 @@ class Rule:
         builder: Callable[..., SSAValue | Sequence[SSAValue] | None],
         guard: Callable[..., bool] | None = None,
         numerics: str = "exact",
+        among: Iterable[type[Operation]] = (),
     ):
         if numerics not in NUMERICS:
             raise ValueError(f"rule {name!r}: {numerics!r} is not one of {', '.join(NUMERICS)}")
@@ -61,9 +63,10 @@ class Rule:
         self.numerics = numerics
         self.depth = depth(pattern)
         self.needs = required(pattern)
+        self.among = frozenset(among)
         self.variants: tuple[OpPattern, ...] = tuple(p for p in orders(pattern) if isinstance(p, OpPattern))
-        known = names(pattern) | {"op", "build"}
-        self._builder_parameters = self._parameters(builder, known)
+        known = names(pattern) | {"op"}
+        self._builder_parameters = self._parameters(builder, known | {"build"})
         self._guard_parameters = self._parameters(guard, known) if guard is not None else ()
 
     def __repr__(self) -> str:
@@ -91,10 +94,10 @@ class Rule:
             if not variant.match_op(op, bindings, matched):
                 continue
             bindings["op"] = op
-            build = bindings["build"] = Builder.before(op)
-            build.location = fuse_locations([op.location, *(m.location for m in matched[:-1])])
             if self.guard is not None and not self.guard(*[bindings[p] for p in self._guard_parameters]):
                 continue
+            location = fuse_locations([op.location, *(m.location for m in matched[:-1])])
+            build = bindings["build"] = Builder(op.parent_block(), op, location)  # type: ignore[arg-type]
             new = self.builder(*[bindings[p] for p in self._builder_parameters])
             if new is None:
                 for inserted in reversed(build.inserted):
@@ -220,7 +223,7 @@ class _Application:
             return None
         owners = {type(operand.owner) for operand in op.operands}
         for rule in candidates:
-            if rule.needs <= owners:
+            if rule.needs <= owners and not (rule.among and rule.among.isdisjoint(owners)):
                 self.statistics.tried[rule.name] += 1
                 rewrite = rule.rewrite(op)
                 if rewrite is not None:
@@ -254,7 +257,7 @@ class _Application:
                     dead.append(owner)
 
     def _push(self, op: Operation) -> None:
-        if id(op) not in self.queued:
+        if id(op) not in self.queued and self.rules.candidates(op):
             self.queued.add(id(op))
             self.queue.append(op)
 

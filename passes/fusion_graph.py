@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from xdsl.dialects.builtin import ArrayAttr, StringAttr
 from xdsl.ir import Block, Operation, SSAValue
 from xdsl.traits import is_side_effect_free
 
 from tilewright.ir import tw
-from tilewright.ir.expr import IntExpr
+from tilewright.ir.expr import IntExpr, hint
 from tilewright.ir.scalars import SCALARS
 from tilewright.ir.types import DimsAttr, contiguous_strides
 
@@ -57,6 +58,34 @@ def result_strides_of(op: Operation, position: int) -> Strides:
     return contiguous_strides(shape)
 
 
+def dense_like(shape: Sequence[IntExpr], strides: Sequence[IntExpr]) -> Strides:
+    """Strides without gaps whose dims are in memory in the same order as in `strides`."""
+    order = sorted(range(len(shape)), key=lambda d: (-hint(strides[d]), d))
+    result: list[IntExpr] = [1] * len(shape)
+    step: IntExpr = 1
+    for dim in reversed(order):
+        result[dim] = step
+        step = step * shape[dim]
+    return tuple(result)
+
+
+def preferred_strides(value: SSAValue) -> Strides:
+    """The layout of a value that a kernel of ours writes.
+
+    Row-major, but for what attention alone reads: the library lays its result out as its first operand, so all of them
+    take the order of dims that the traced result has, and what follows finds it as it was traced.
+    """
+    shape = tw.tensor_type(value).shape
+    attention: tw.AttentionOp | None = None
+    for use in value.uses:
+        user = use.operation
+        if isinstance(user, tw.AttentionOp) and use.index < 3:
+            attention = user
+        elif isinstance(user, (*PLAIN_VIEWS, *EXTERN_OPS)) and not isinstance(user, tw.FusedOp):
+            return contiguous_strides(shape)
+    return contiguous_strides(shape) if attention is None else dense_like(shape, attention.strides.data)
+
+
 def argument_strides(block: Block, attribute: Iterable[DimsAttr]) -> dict[SSAValue, Strides]:
     """The layout of a function's arguments; row-major where it is not said."""
     found: dict[SSAValue, Strides] = {}
@@ -70,6 +99,17 @@ def argument_strides(block: Block, attribute: Iterable[DimsAttr]) -> dict[SSAVal
 def operands_of(op: Operation) -> Sequence[SSAValue]:
     """The values that an op reads; for a region, those from outside of it."""
     return op.inputs() if isinstance(op, tw.FusedOp) else op.operands
+
+
+def operand_kinds(op: Operation) -> list[str] | None:
+    """For the function's return, whether each operand leaves as a tensor or as an int; None for other ops."""
+    function = op.parent_op()
+    if not isinstance(op, tw.ReturnOp) or function is None:
+        return None
+    attribute = function.attributes.get("result_kinds")
+    if not isinstance(attribute, ArrayAttr):
+        return ["tensor"] * len(op.args)
+    return [kind.data for kind in attribute.data if isinstance(kind, StringAttr) and kind.data != "none"]
 
 
 def erase_dead(block: Block) -> None:
@@ -101,8 +141,10 @@ class FusionGraph:
             self._classify(op)
         for op in block.ops:
             if isinstance(op, (*EXTERN_OPS, tw.ReturnOp)):
-                for operand in operands_of(op):
-                    self._demand(operand)
+                kinds = operand_kinds(op)
+                for place, operand in enumerate(operands_of(op)):
+                    if kinds is None or kinds[place] == "tensor":
+                        self._demand(operand)
         for value in self.demanded:
             if isinstance(value.owner, Operation) and value.owner in self.free:
                 self.free.discard(value.owner)
@@ -138,7 +180,7 @@ class FusionGraph:
             source = self.layout(owner.source)
             viewed = None if source is None else view_strides(owner, source)
             return None if viewed is None else viewed[0]
-        return contiguous_strides(tw.tensor_type(value).shape)
+        return preferred_strides(value)
 
     def _demand(self, value: SSAValue) -> None:
         if not isinstance(value.type, tw.TensorType):

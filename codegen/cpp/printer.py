@@ -28,7 +28,7 @@ from tilewright.ir.tile import (
 
 from .functions import MEMORY_TYPES, VALUE_TYPES, cast_text, constant_text, function_text
 from .lanes import LanePrinter
-from .writer import can_fail, divides_integers, model_lines
+from .writer import INDENT, can_fail, divides_integers, model_lines
 
 # The bits of what a kernel returns, 0 being success.
 FAILURES: dict[int, str] = {1: "index out of range", 2: "integer division by zero"}
@@ -36,6 +36,9 @@ FAILURES: dict[int, str] = {1: "index out of range", 2: "integer division by zer
 # Scratch up to the first size is on the stack while the kernel's total stays below the second; else it is a thread's
 # buffer.
 STACK_BYTES, STACK_TOTAL_BYTES = 64 << 10, 256 << 10
+
+# Signatures longer than this take a line for each parameter.
+LINE_LENGTH = 110
 
 # gcc's time grows with the file, and several files build at once.
 KERNELS_PER_FILE = 12
@@ -64,7 +67,11 @@ class KernelPrinter(LanePrinter):
         lines = model_lines([kernel])
         self.emit(f"// {kernel.kind.data}" + (f": {', '.join(lines)}" if lines else ""))
         self.commented = lines
-        with self.braces(f'extern "C" int64_t {kernel.sym_name.data}({", ".join(parameters)})'):
+        head = f'extern "C" int64_t {kernel.sym_name.data}('
+        text = head + ", ".join(parameters) + ")"
+        if len(text) > LINE_LENGTH:
+            text = f"{head}\n{INDENT * 2}" + f",\n{INDENT * 2}".join(parameters) + ")"
+        with self.braces(text):
             if self.fails:
                 self.emit("int64_t failed = 0;")
             self.operations(kernel.body.block.ops)
@@ -165,8 +172,10 @@ class KernelPrinter(LanePrinter):
         label, extent = op.label.data, op.extent.data[0]
         value = cast_text(self.text(op.value), value_dtype(op.value), "i64")
         limit = self.index(extent)
-        raw = self.unique(f"{label}_raw")
-        self.emit(f"const int64_t {raw} = {value};")
+        raw = value
+        if not raw.isidentifier():
+            raw = self.unique(f"{label}_raw")
+            self.emit(f"const int64_t {raw} = {value};")
         if op.wrap.data:
             wrapped = self.unique(f"{label}_wrapped")
             self.emit(f"const int64_t {wrapped} = {raw} < 0 ? {raw} + {limit} : {raw};")

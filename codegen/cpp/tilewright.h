@@ -71,11 +71,12 @@ TW_INLINE float to_float(float16 value) {
   return bits_as<float>(scaled | special | (bits & 0x8000) << 16);
 }
 
-// 8-bit floats of `Mantissa` bits. `HasInf`: overflow gives infinity, else NaN (the "fn" formats).
+// 8-bit floats of `Mantissa` bits. `HasInf`: overflow gives infinity; else (the "fn" formats) the largest number, as torch
+// saturates.
 template <int Mantissa, int Bias, bool HasInf>
 TW_INLINE uint32_t float8_bits(float value) {
   constexpr int shift = 23 - Mantissa;
-  constexpr uint32_t overflow = HasInf ? 0x7c : 0x7f;
+  constexpr uint32_t overflow = HasInf ? 0x7c : 0x7e;
   const uint32_t u = bits_as<uint32_t>(value), magnitude = u & 0x7fffffff;
   const uint32_t normal =
       (magnitude - (uint32_t(127 - Bias) << 23) + ((1u << (shift - 1)) - 1) + ((magnitude >> shift) & 1)) >> shift;

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from xdsl.ir import BlockArgument, Operation, OpResult, SSAValue
 
-from tilewright.ir.expr import IntExpr, Ranges
+from tilewright.ir.expr import Expr, IntExpr, Ranges
 from tilewright.ir.text import file_lines
 from tilewright.ir.tile import ConstantOp, ForOp, IndexOp, KernelOp, LoadOp, MapOp, value_dtype
 from tilewright.ir.types import RefType
@@ -126,10 +126,12 @@ class Writer:
             else:
                 negative = negative - term
         ranges = Ranges(self.extents)
-        if isinstance(negative, int) and negative < 0:
-            positive, negative = positive - negative, 0
+        # `a - b - 1 >= 0` is `a > b`.
+        strict = isinstance(negative, Expr) and constant_term(expr) == -1
+        if strict:
+            negative = negative - 1
         if ranges.is_nonnegative(positive) and ranges.is_nonnegative(negative):
-            return f"{self.index(positive)} >= {self.index(negative)}"
+            return f"{self.index(positive)} {'>' if strict else '>='} {self.index(negative)}"
         return f"{self.index(expr)} >= 0"
 
     def declare(self, value: SSAValue, expression: str) -> None:
@@ -141,14 +143,19 @@ class Writer:
 
 def _signed_terms(expr: IntExpr) -> Iterator[tuple[IntExpr, int]]:
     """The terms of `expr` with their signs."""
-    from tilewright.ir.expr import Expr
-
     if isinstance(expr, int):
         yield expr, 1 if expr >= 0 else -1
         return
     for monomial, coefficient in expr.terms:
         term: IntExpr = Expr(((monomial, coefficient),)) if monomial else coefficient
         yield term, 1 if coefficient > 0 else -1
+
+
+def constant_term(expr: IntExpr) -> int:
+    """The coefficient of the empty monomial."""
+    if isinstance(expr, int):
+        return expr
+    return next((coefficient for monomial, coefficient in expr.terms if not monomial), 0)
 
 
 def _default_name(value: SSAValue) -> str:

@@ -63,6 +63,8 @@ def reshape_groups(
 
 def reshape_index(index: Index, target: Sequence[IntExpr], source: Sequence[IntExpr], ranges: Ranges) -> Index:
     """The position in a tensor of shape `source` of element `index` of its reshape to `target`."""
+    if tuple(source) == tuple(target):
+        return index
     result: list[IntExpr] = [0] * len(source)
     if any(d == 0 for d in source):
         return tuple(result)

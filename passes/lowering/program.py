@@ -11,12 +11,22 @@ from xdsl.dialects.func import FuncOp
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 
 from tilewright.ir import calls, prog, tile, tw
+from tilewright.ir.expr import IntExpr
 from tilewright.ir.text import print_ir
 from tilewright.ir.types import BufferType, DimsAttr, TensorType, contiguous_strides
 
 from ..base import Pass, PassContext, register
 from ..fusion import Fuse
-from ..fusion_graph import LEAF_OPS, PLAIN_VIEWS, Strides, argument_strides, result_strides_of, view_strides
+from ..fusion_graph import (
+    LEAF_OPS,
+    PLAIN_VIEWS,
+    Strides,
+    argument_strides,
+    operand_kinds,
+    preferred_strides,
+    result_strides_of,
+    view_strides,
+)
 from .indexing import equal_strides, is_dense, reshape_strides
 from .region import kernel_name, lower_region
 
@@ -77,6 +87,7 @@ class ProgramLowering:
             self.values[arg] = new
         terminator = self.source.last_op
         assert isinstance(terminator, tw.ReturnOp)
+        self.terminator = terminator
         self.escaping = self.escaping_values(terminator)
         for op in self.source.ops:
             self.location = op.location  # type: ignore[assignment]
@@ -138,16 +149,20 @@ class ProgramLowering:
         self.emit(prog.LaunchOp.make(name, [*(self.values[v] for v in inputs), *outputs]))
 
     def wanted_strides(self, value: SSAValue) -> Strides:
-        """The layout the caller expects of a value that it gets as it is; row-major for all others."""
+        """The layout the caller expects of a value that it gets as it is, else the one its readers prefer."""
         shape = tw.tensor_type(value).shape
-        for use in value.uses:
-            if isinstance(use.operation, tw.ReturnOp):
-                strides = self.result_strides(use.index)
+        users = [use.operation for use in value.uses]
+        if not any(isinstance(user, PLAIN_VIEWS) for user in users):  # views are planned on the preferred layout
+            for use in value.uses:
+                strides = self.result_strides(use.index) if isinstance(use.operation, tw.ReturnOp) else None
                 if strides is not None and is_dense(shape, strides):
                     return strides
-        return contiguous_strides(shape)
+        return preferred_strides(value)
 
-    def result_strides(self, position: int) -> Strides | None:
+    def result_strides(self, place: int) -> Strides | None:
+        """The layout the caller expects of what the return's operand `place` holds."""
+        kinds = operand_kinds(self.terminator) or []
+        position = kinds[:place].count("tensor")
         attribute = self.function.attributes.get("result_strides")
         if not isinstance(attribute, ArrayAttr):
             return None
@@ -250,28 +265,18 @@ class ProgramLowering:
             self.values[old] = new
 
     def give(self, op: tw.ReturnOp) -> None:
-        """Return the values, each in the layout that the caller expects."""
+        """Return the values, each in the layout that the caller expects; ints go into `result_sizes`."""
         given: list[SSAValue] = []
-        sizes: list[object] = []
-        position = 0
-        for value, kind in zip(op.args, self.kinds(len(op.args))):
+        sizes: list[IntExpr] = []
+        for place, (value, kind) in enumerate(zip(op.args, operand_kinds(op) or [])):
             if kind == "int":
-                owner = value.owner
-                assert isinstance(owner, tw.SizeOp)
-                sizes.append(owner.value.data[0])
-                continue
-            strides = self.result_strides(position) if len(op.args) == len(self.kinds(len(op.args))) else None
-            position += 1
-            given.append(self.in_layout(self.values[value], strides))
+                assert isinstance(value.owner, tw.SizeOp)
+                sizes.append(value.owner.value.data[0])
+            else:
+                given.append(self.in_layout(self.values[value], self.result_strides(place)))
         if sizes:
-            self.function.attributes["result_sizes"] = DimsAttr(sizes)  # type: ignore[arg-type]
+            self.function.attributes["result_sizes"] = DimsAttr(sizes)
         self.emit(prog.ReturnOp.create(operands=given))
-
-    def kinds(self, count: int) -> list[str]:
-        attribute = self.function.attributes.get("result_kinds")
-        if not isinstance(attribute, ArrayAttr):
-            return ["tensor"] * count
-        return [k.data for k in attribute.data if isinstance(k, StringAttr) and k.data != "none"]
 
     def in_layout(self, value: SSAValue, strides: Strides | None) -> SSAValue:
         type = prog.buffer_type(value)

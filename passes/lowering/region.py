@@ -162,8 +162,11 @@ class RegionEmitter(Walk):
 
     # What the walk asks for
     def load(self, value: SSAValue, index: Index, mask: Mask) -> Emitted:
+        type = tw.tensor_type(value)
+        dtype = type.dtype
+        if any(d == 0 for d in type.shape):
+            return self.constant(_zero(dtype), type)  # nothing to read, not even outside of an empty loop
         offset = self.ranges.simplify(dot(index, self.strides[value]))
-        dtype = tw.tensor_type(value).dtype
         return self.emit_once(
             (value, offset, mask),
             lambda: tile.LoadOp.make(self.refs[value], offset, compute_dtype(dtype), mask, _zero(dtype)),
@@ -461,7 +464,7 @@ def lower_region(
 
     Its pointers are the inputs in order, then the outputs. Raises CannotFuse where the ops do not fit one kernel.
     """
-    domain = domain_for(ops, outputs)
+    domain = domain_for(ops, outputs, output_strides[0])
     access = AccessWalk(ops, domain, dict(inputs))
     access.run(outputs)
     expressions = list(access.expressions)

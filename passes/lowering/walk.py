@@ -15,7 +15,7 @@ from xdsl.ir import Operation, OpResult, SSAValue
 
 from tilewright.ir import tw
 from tilewright.ir.dtypes import DTYPES
-from tilewright.ir.expr import IntExpr, Ranges, free_symbols, product, symbol
+from tilewright.ir.expr import IntExpr, Ranges, free_symbols, hint, product, symbol
 from tilewright.ir.types import TensorType
 
 from .indexing import Index, broadcast_index, reshape_index
@@ -50,18 +50,23 @@ class Domain:
     index: Index
 
     @staticmethod
-    def of(shape: Sequence[IntExpr], columns: Sequence[int] = ()) -> Domain:
-        """One axis for each dim larger than 1: ``i0, i1, ...`` for rows and ``k0, k1, ...`` for columns."""
+    def of(
+        shape: Sequence[IntExpr], columns: Sequence[int] = (), strides: Sequence[IntExpr] | None = None
+    ) -> Domain:
+        """One axis for each dim larger than 1: ``i0, i1, ...`` for rows and ``k0, k1, ...`` for columns.
+
+        Loops go over dims in their order, or by falling `strides`.
+        """
         rows: list[Axis] = []
         cols: list[Axis] = []
-        index: list[IntExpr] = []
-        for dim, size in enumerate(shape):
-            if size == 1:
-                index.append(0)
+        index: list[IntExpr] = [0] * len(shape)
+        dims = range(len(shape))
+        for dim in dims if strides is None else sorted(dims, key=lambda d: -hint(strides[d])):
+            if shape[dim] == 1:
                 continue
             group, prefix = (cols, "k") if dim in columns else (rows, "i")
-            group.append(Axis(f"{prefix}{len(group)}", size))
-            index.append(symbol(group[-1].name))
+            group.append(Axis(f"{prefix}{len(group)}", shape[dim]))
+            index[dim] = symbol(group[-1].name)
         return Domain(tuple(shape), tuple(columns), tuple(rows), tuple(cols), tuple(index))
 
     @property
@@ -81,15 +86,16 @@ class Domain:
 
         Raises CannotFuse where it has neither.
         """
-        count = product(shape)
-        if count == product(self.shape):
+        if self.is_full(shape):
             return reshape_index(self.index, self.shape, shape, ranges)
-        if count == product(self.row_shape):
+        if product(shape) == product(self.row_shape):
             return reshape_index(self.row_index, self.row_shape, shape, ranges)
         raise CannotFuse("different numbers of elements")
 
     def is_full(self, shape: Sequence[IntExpr]) -> bool:
         """Whether a tensor of that shape has an element for each point (not just for each row)."""
+        if tuple(shape) == self.row_shape != self.shape:
+            return False  # without elements the counts do not tell
         return product(shape) == product(self.shape)
 
 
@@ -105,12 +111,17 @@ def result_of(op: Operation) -> OpResult:
     return op.results[0]
 
 
-def domain_for(ops: Iterable[Operation], outputs: Sequence[SSAValue]) -> Domain:
-    """The domain of a region: that of its first reduction or scan, else of its largest result."""
+def domain_for(
+    ops: Iterable[Operation], outputs: Sequence[SSAValue], strides: Sequence[IntExpr] | None = None
+) -> Domain:
+    """The domain of a region: that of its first reduction or scan, else of its first result.
+
+    `strides` is the layout of the first result, which decides the order of its loops.
+    """
     for op in ops:
         if isinstance(op, (tw.ReduceOp, tw.ScanOp)):
             return Domain.of(tw.tensor_type(op.source).shape, column_dims(op))
-    return Domain.of(tw.tensor_type(outputs[0]).shape)
+    return Domain.of(tw.tensor_type(outputs[0]).shape, (), strides)
 
 
 class Walk:

@@ -244,7 +244,12 @@ CANONICAL = RuleSet(
     Rule("f(c, y) -> f(y, c), commutative", map_(COMMUTATIVE, constant("c"), y), _swap, _may_swap),
     Rule("c < y -> y > c", map_(MIRRORED, constant(), y), _swap, _is_not_constant),
     Rule("cast to the same dtype -> x", cast(x), lambda x: x, _same_type),
-    Rule("f(broadcast x, y) -> f(x, y)", map_(()), _without_broadcasts),
+    Rule(
+        "f(broadcast x, y) -> f(x, y)",
+        map_(()),
+        _without_broadcasts,
+        among=(tw.BroadcastOp, tw.ReshapeOp, tw.ConstantOp),
+    ),
     Rule(
         "x - c -> x + (-c), integers",
         sub(x, constant("c")),

@@ -225,7 +225,7 @@ def _iota_is_constant(op: tw.IotaOp) -> bool:
 
 
 FOLD = RuleSet(
-    Rule("f(constants) -> constant", map_(()), _fold_map),
+    Rule("f(constants) -> constant", map_(()), _fold_map, among=(tw.ConstantOp,)),
     Rule("reduce of c -> c", reduce(_REDUCTIONS, constant("c")), _fold_reduce),
     Rule(
         "sum of n times c -> n * c, integers",

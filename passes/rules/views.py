@@ -296,7 +296,12 @@ def _broadcast_of_reduce(x: SSAValue, op: tw.ReduceOp, inner: tw.BroadcastOp, bu
 
 VIEWS = RuleSet(
     # less to compute
-    Rule("f(broadcast x) -> broadcast f(x)", map_(()), _broadcast_of_map),
+    Rule(
+        "f(broadcast x) -> broadcast f(x)",
+        map_(()),
+        _broadcast_of_map,
+        among=(tw.BroadcastOp, tw.ConstantOp),
+    ),
     Rule("slice f(x) -> f(slice x)", slice_(map_((), name="inner")), _map_of_slices),
     Rule(
         "reduce(broadcast x) -> broadcast(reduce x), any order",

@@ -180,7 +180,7 @@ def test_an_empty_loop_gives_the_neutral_element(reductions, form, fn):
 
 
 def test_floor_division_of_negative_positions():
-    kernel, function = build("""builtin.module {
+    _, function = build("""builtin.module {
       tile.kernel @shifted(%y: !tile.ref<i64>) {kind = "loop", outputs = #tw.dims<[0]>, sizes = ["s0"]} {
         tile.for i in [s0] vector {
           %q = tile.expr ["(i - 5)//3"] : i64
@@ -199,8 +199,9 @@ def test_floor_division_of_negative_positions():
 
 def test_masked_loads_read_nothing_outside():
     # The pointer is null: any read would end the process.
-    kernel, function = build("""builtin.module {
-      tile.kernel @padded(%x: !tile.ref<f32>, %y: !tile.ref<f32>) {kind = "loop", outputs = #tw.dims<[1]>, sizes = ["s0"]} {
+    _, function = build("""builtin.module {
+      tile.kernel @padded(%x: !tile.ref<f32>, %y: !tile.ref<f32>)
+          {kind = "loop", outputs = #tw.dims<[1]>, sizes = ["s0"]} {
         tile.for i in [s0] vector {
           %a = tile.load %x[i] if ["i - s0"] else -inf : f32
           tile.store %y[i], %a
@@ -211,7 +212,7 @@ def test_masked_loads_read_nothing_outside():
 
 
 def test_a_position_in_an_empty_extent_reads_nothing():
-    kernel, function = build("""builtin.module {
+    _, function = build("""builtin.module {
       tile.kernel @empty(%x: !tile.ref<f32>, %i: !tile.ref<i32>, %y: !tile.ref<f32>)
           {kind = "loop", outputs = #tw.dims<[2]>, sizes = ["s0", "s1"]} {
         tile.for i in [s0] vector {
@@ -226,7 +227,7 @@ def test_a_position_in_an_empty_extent_reads_nothing():
 
 
 def test_positions_behind_a_mask_are_not_checked():
-    kernel, function = build("""builtin.module {
+    _, function = build("""builtin.module {
       tile.kernel @masked(%x: !tile.ref<f32>, %i: !tile.ref<i64>, %y: !tile.ref<f32>)
           {kind = "loop", outputs = #tw.dims<[2]>, sizes = ["s0"]} {
         tile.for i in [s0] vector {
@@ -244,8 +245,9 @@ def test_positions_behind_a_mask_are_not_checked():
 
 
 def test_names_of_the_model_that_mean_something_in_cpp():
-    kernel, function = build("""builtin.module {
-      tile.kernel @names(%float: !tile.ref<f32>, %new: !tile.ref<f32>) {kind = "loop", outputs = #tw.dims<[1]>, sizes = ["int"]} {
+    _, function = build("""builtin.module {
+      tile.kernel @names(%float: !tile.ref<f32>, %new: !tile.ref<f32>)
+          {kind = "loop", outputs = #tw.dims<[1]>, sizes = ["int"]} {
         tile.for auto in [int] vector {
           %and = tile.load %float[auto] : f32
           %failed = tile.map "exp" %and : f32
@@ -258,8 +260,9 @@ def test_names_of_the_model_that_mean_something_in_cpp():
 
 
 def test_scratch_larger_than_the_stack_is_kept_for_the_next_call():
-    kernel, function = build("""builtin.module {
-      tile.kernel @reversed(%x: !tile.ref<f32>, %y: !tile.ref<f32>) {kind = "loop", outputs = #tw.dims<[1]>, sizes = ["s0"]} {
+    _, function = build("""builtin.module {
+      tile.kernel @reversed(%x: !tile.ref<f32>, %y: !tile.ref<f32>)
+          {kind = "loop", outputs = #tw.dims<[1]>, sizes = ["s0"]} {
         tile.for i0 in [s0] parallel {
           %t = tile.alloc [50000] : f32
           tile.for i1 in [50000] vector {

@@ -126,14 +126,15 @@ def assert_same_results(before: ModuleOp, after: ModuleOp, positive_zero: bool =
 
 
 def check_rule(rule: Rule, case: Case, rules: RuleSet) -> None:
-    """The rule fires in the case and changes no bit; nor does it among `rules`, which reach a fixed point."""
+    """The rule fires for each result of the case and changes no bit; nor does it among `rules`, to a fixed point."""
     for dtype in case.dtypes.split():
         before = case_module(case, dtype)
         for applied in (RuleSet(rule), rules):
             after = before.clone()
             statistics = applied.apply(after)
             if len(applied) == 1:
-                assert statistics.fired[rule.name], f"{rule.name!r} does not apply to\n{print_ir(before)}"
+                results = len(next(op for op in before.walk() if isinstance(op, tw.ReturnOp)).operands)
+                assert statistics.fired[rule.name] >= results, f"{rule.name!r} misses in\n{print_ir(before)}"
             assert_same_results(before, after, case.positive_zero)
             assert not applied.apply(after).rewrites
 

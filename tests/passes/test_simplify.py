@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 
 import pytest
 
@@ -36,6 +38,26 @@ def with_constant(fn, value, dtypes, *, shapes=("T[3, 5]", "T[s0, 1]", "T[]")):
 
 def both(fn, *args, dtypes, inputs="T[3, 5] T[1, 5]"):
     return Case(inputs, lambda b, x, y: b.map(fn, x, y), dtypes)
+
+
+def cast_twice(sources, middles, targets):
+    pairs = [(m, t) for m in middles for t in targets if m != t]
+    return Case("T[9, 9]", lambda b, x: [b.cast(b.cast(x, m), t) for m, t in pairs], sources)
+
+
+def sliced_concat(start, count, step):
+    return Case("T[2, 5] T[2, 3]", lambda b, x, y: b.slice_dim(b.concat([x, y, x], 1), 1, start, count, step), ALL)
+
+
+# Of the numbers 2 to 10.
+DECIDED = [
+    ("ge", 2), ("lt", 11), ("le", 10), ("gt", 1), ("ne", 1), ("ne", 11),
+    ("lt", 2), ("ge", 11), ("gt", 10), ("le", 1), ("eq", 11), ("eq", 1),
+]  # fmt: skip
+
+
+def compared(fn, number):
+    return Case("T[s0]", lambda b, x: b.map(fn, b.iota([9], "i64", 0, 2), b.constant(number, "i64")))
 
 
 def scalar_size(expr):
@@ -165,13 +187,10 @@ CASES: dict[str, list[Case]] = {
         )
     ],
     "cast(cast x) -> cast x, widening first": [
-        Case("T[9, 9]", lambda b, x, t: [b.cast(b.cast(x, m), r) for m in middle for r in targets if t != m], source)
-        for source, middle, targets in (
-            ("bf16 f16", ["f32", "f64"], ["bf16", "f16", "f32", "f64", "bool"]),
-            ("bool", ["i64", "f32", "bf16", "u8"], ["bool", "i64", "i8", "f32", "f16"]),
-            ("i8 u8", ["i64", "i16"], ["i32", "u8", "i8", "f32", "bool"]),
-            ("i32", ["f64"], ["i32", "i64", "f32", "bf16", "f16", "bool"]),
-        )
+        cast_twice("bf16 f16", ["f32", "f64"], ["bf16", "f16", "f32", "f64", "bool"]),
+        cast_twice("bool", ["i64", "f32", "bf16", "u8"], ["bool", "i64", "i8", "f32", "f16"]),
+        cast_twice("i8 u8", ["i64", "i16"], ["i32", "u8", "i8", "f32", "bool"]),
+        cast_twice("i32", ["f64"], ["i32", "i64", "f32", "bf16", "f16", "bool"]),
     ],
     "cast b != 0 -> b": [
         Case("bool[4]", lambda b, x, t: b.map("ne", b.cast(x, t), b.constant(0, t, [2, 1])), "f32 i64")
@@ -199,10 +218,9 @@ CASES: dict[str, list[Case]] = {
         Case("bool[3]", lambda b, x: b.reduce("any", b.broadcast(x, [2, 3]), [])),
     ],
     "slice of concat -> slice of an operand": [
-        Case("T[2, 5] T[2, 3]", lambda b, x, y: b.slice_dim(b.concat([x, y, x], 1), 1, start, count, step), ALL)
-        for start, count, step in ((0, 5, 1), (5, 3, 1), (12, 3, -2), (9, 2, 1))
-    ]
-    + [Case("T[s0, 2] T[3, 2]", lambda b, x, y: b.slice_dim(b.concat([x, y], 0), 0, s0, 3))],
+        *(sliced_concat(*place) for place in ((0, 5, 1), (5, 3, 1), (12, 3, -2), (9, 2, 1))),
+        Case("T[s0, 2] T[3, 2]", lambda b, x, y: b.slice_dim(b.concat([x, y], 0), 0, s0, 3)),
+    ],
     "slice of pad -> slice": [
         Case("T[6, 4]", lambda b, x: b.slice(b.pad(x, [2, 1], [3, 0], 9), [3, 1], [4, 2], [1, 2]), ALL),
         Case("T[s0, 4]", lambda b, x: b.slice(b.pad(x, [2, 1], [3, 0], 9), [2, 1], [s0, 4])),
@@ -231,20 +249,7 @@ CASES: dict[str, list[Case]] = {
         Case("T[s0]", lambda b, x, t: b.cast(b.iota([100], "i32", 0), t), "i64 u8"),
     ],
     "comparison that bounds decide -> constant": [
-        Case("T[s0]", lambda b, x: [b.map(f, b.iota([9], "i64", 0, 2), b.constant(c, "i64"))])
-        for f, c in [
-            ("ge", 2),
-            ("lt", 11),
-            ("le", 10),
-            ("gt", 1),
-            ("eq", 11),
-            ("ne", 1),
-            ("lt", 2),
-            ("ge", 11),
-            ("gt", 10),
-        ]
-    ]
-    + [
+        *(compared(fn, number) for fn, number in DECIDED),
         Case(
             "T[s0]",
             lambda b, x: b.map(
@@ -418,3 +423,21 @@ def test_rule_keeps_every_bit(rule):
 @pytest.mark.parametrize("name, case", REFUSED, ids=[name for name, _ in REFUSED])
 def test_rule_is_refused(name, case):
     check_refused(rule_named(ALGEBRA + VIEWS, name), case)
+
+
+def test_the_mask_of_a_model_keeps_its_meaning():
+    """The functions of `simplify.mlir`, run before and after."""
+    for text in re.split(r"^(?=func\.func)", (Path(__file__).parent / "simplify.mlir").read_text(), flags=re.M)[1:]:
+        before = parse_ir(re.sub(r"func\.func @\w+", "func.func @forward", text))
+        after = before.clone()
+        RULES.apply(after)
+        assert_same_results(before, after)
+        if "tw.gather" in text:
+            assert "gather" not in result_ops(after)
+
+
+def test_positions_out_of_range_still_raise():
+    module = case_module(Case("T[3]", lambda b, x: b.gather(x, [b.iota([3], "i64", 0, 1)], [0])), "f32")
+    RULES.apply(module)
+    with pytest.raises(IndexError):
+        run(module, [torch.zeros(3)])

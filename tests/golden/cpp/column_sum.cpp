@@ -1,5 +1,10 @@
 // loop
-extern "C" int64_t column_sum(const float* __restrict x, float* __restrict y, float* __restrict z, int64_t s0, int64_t s1) {
+extern "C" int64_t column_sum(
+    const float* __restrict x,
+    float* __restrict y,
+    float* __restrict z,
+    int64_t s0,
+    int64_t s1) {
   for (int64_t i1_start = 0; i1_start < s1; i1_start += 64) {
     const int64_t lanes = tw::index_min(64, s1 - i1_start);
     float sum[64];

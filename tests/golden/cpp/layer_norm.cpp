@@ -1,5 +1,10 @@
 // loop: norm.py:10, norm.py:11, norm.py:12, norm.py:13
-extern "C" int64_t layer_norm(const float* __restrict x, const float* __restrict weight, float* __restrict y, int64_t s0, int64_t s1) {
+extern "C" int64_t layer_norm(
+    const float* __restrict x,
+    const float* __restrict weight,
+    float* __restrict y,
+    int64_t s0,
+    int64_t s1) {
   #pragma omp parallel for schedule(static) if (s0 * 19 + s0 * s1 * 19 >= tw::parallel_work)
   for (int64_t i0 = 0; i0 < s0; ++i0) {
     float* __restrict row = tw::scratch<float, 0>(s1);

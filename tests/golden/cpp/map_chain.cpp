@@ -1,5 +1,10 @@
 // loop: model.py:7, model.py:8
-extern "C" int64_t map_chain(const float* __restrict x, const float* __restrict bias, float* __restrict y, int64_t s0, int64_t s1) {
+extern "C" int64_t map_chain(
+    const float* __restrict x,
+    const float* __restrict bias,
+    float* __restrict y,
+    int64_t s0,
+    int64_t s1) {
   #pragma omp parallel for schedule(static) if (s0 * s1 * 35 >= tw::parallel_work)
   for (int64_t i0 = 0; i0 < s0; ++i0) {
     #pragma omp simd

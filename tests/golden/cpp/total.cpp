@@ -1,5 +1,10 @@
 // loop
-extern "C" int64_t total(const float* __restrict x, float* __restrict sum, int64_t* __restrict position, int32_t* __restrict low, int64_t s0) {
+extern "C" int64_t total(
+    const float* __restrict x,
+    float* __restrict sum,
+    int64_t* __restrict position,
+    int32_t* __restrict low,
+    int64_t s0) {
   const int64_t i_blocks = (s0 + 1023) / 1024;
   float* __restrict s_of_blocks = tw::scratch<float, 0>(i_blocks);
   int64_t* __restrict p_of_blocks = tw::scratch<int64_t, 1>(i_blocks);
