@@ -31,7 +31,8 @@ def measure(name: str, dtype: str, rounds: int, *, small: bool = False) -> dict[
     model = row.build(small=small, dtype=DTYPES[dtype])
     inputs = row.inputs(model, small=small)
     with torch.no_grad():
-        exact = copy.deepcopy(model).double()(**{k: v.double() if v.is_floating_point() else v for k, v in inputs.items()})
+        wide = {k: v.double() if v.is_floating_point() else v for k, v in inputs.items()}
+        exact = copy.deepcopy(model).double()(**wide)
         arms: dict[str, Any] = {"eager": model}
         seconds, errors = {}, {"eager": error(model(**inputs), exact)}
         for backend in ("inductor", "tilewright"):

@@ -80,7 +80,8 @@ def make_leaves(signature: Any, given: Mapping[str, Any] | None, *, seed: int = 
     if given is not None:
         for name in given:
             if name not in names:
-                raise InputError(f"the model has no argument {name!r}{nearest(name, names)} (it has {', '.join(names)})")
+                known = f"{nearest(name, names)} (it has {', '.join(names)})"
+                raise InputError(f"the model has no argument {name!r}{known}")
         missing = [name for name in names if name not in given]
         if missing:
             raise InputError(f"no tensor is given for {', '.join(missing)}")

@@ -1,7 +1,7 @@
 """Decompositions: what ATen takes apart before the importer sees it.
 
 The importer knows ATen as AOTAutograd gives it (composite-implicit ops are gone, norms and activations are whole). This
-table adds the few ops that it does not know and that ATen can say in terms of ones it does.
+table adds ops that it has no rule for and that ATen can say in terms of ones it has.
 """
 
 from __future__ import annotations
@@ -14,27 +14,33 @@ import torch
 from torch._decomp import get_decompositions
 from torch._ops import OpOverload
 
+from .importer.table import RULES
+
 aten = torch.ops.aten
 
-# Each of these is elementwise, a view, or a reduction of such: nothing that a library has a better kernel for.
+# Each of these is elementwise, a view, or a reduction of such: nothing that a library has a better kernel for. An
+# overload that the importer has a rule for stays whole.
 _DECOMPOSED = (
-    aten.addcdiv, aten.addcmul, aten.addmv, aten.celu, aten.deg2rad, aten.dist, aten.elu, aten.frac, aten.glu,
-    aten.hardsigmoid, aten.hardswish, aten.hardtanh, aten.huber_loss, aten.leaky_relu, aten.lerp,
-    aten.linalg_vector_norm, aten.log_sigmoid_forward, aten.logit, aten.logsumexp, aten.mish, aten.mse_loss, aten.mv, aten.nan_to_num,
-    aten.norm, aten.rad2deg, aten.relu6, aten.selu, aten.sinc, aten.smooth_l1_loss, aten.softplus, aten.softshrink,
-    aten.std, aten.std_mean, aten.threshold, aten.trace, aten.unfold, aten.xlogy,
+    aten.addcdiv, aten.addcmul, aten.celu, aten.deg2rad, aten.dist, aten.elu, aten.frac, aten.glu, aten.hardsigmoid,
+    aten.hardswish, aten.hardtanh, aten.huber_loss, aten.leaky_relu, aten.lerp, aten.linalg_vector_norm,
+    aten.log_sigmoid_forward, aten.logit, aten.logsumexp, aten.mish, aten.mse_loss, aten.nan_to_num, aten.norm,
+    aten.rad2deg, aten.relu6, aten.selu, aten.sinc, aten.smooth_l1_loss, aten.softplus, aten.softshrink, aten.std,
+    aten.std_mean, aten.threshold, aten.unfold, aten.xlogy,
 )
 
+Table = dict[OpOverload, Callable[..., Any]]
+
 
 @lru_cache(maxsize=1)
-def backend_table() -> dict[OpOverload, Callable[..., Any]]:
+def backend_table() -> Table:
     """For AOTAutograd behind torch.compile."""
-    return {op: fn for op, fn in get_decompositions(_DECOMPOSED).items() if isinstance(op, OpOverload)}
+    found = get_decompositions(_DECOMPOSED)
+    return {op: function for op, function in found.items() if isinstance(op, OpOverload) and op not in RULES}
 
 
 @lru_cache(maxsize=1)
-def export_table() -> dict[OpOverload, Callable[..., Any]]:
-    """For torch.export: the backend's table, and every composite-implicit op (AOTAutograd takes those apart by itself)."""
+def export_table() -> Table:
+    """For torch.export: the backend's table, and composite-implicit ops (AOTAutograd takes those apart by itself)."""
     implicit = {
         op: function
         for op, function in torch.export.default_decompositions().items()

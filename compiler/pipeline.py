@@ -52,11 +52,9 @@ def compile_graph(
         if fallbacks and options.fallback == "error":
             raise unsupported(fallbacks)
     context = PassContext(target, options.as_dict(), sizes={})
-    snapshots: list[tuple[str, ModuleOp]] = []
     manager = PassManager(
         parse_pipeline(options.passes), context, verify=options.verify, dump_dir=options.dump_ir,
         verifier=import_verifier(graph_module, module, inputs, constants) if options.verify == "numeric" else None,
-        observer=lambda position, entry, now: snapshots.append((entry, now.clone())),
     )
     with clock.phase("passes"):
         records = manager.run(module)
@@ -73,7 +71,7 @@ def compile_graph(
         host = HostProgram(module, functions, static)
     compilation = Compilation(
         host=host, module=module, constants=constants, sources=sources, libraries=libraries, target=target,
-        fallbacks=fallbacks, remarks=context.remarks, snapshots=snapshots, static=static,
+        fallbacks=fallbacks, remarks=context.remarks, manager=manager,
         stats={
             "kernels": [vars(k) for k in kernel_infos(kernels, target)], "fallbacks": fallbacks,
             "passes": [record.as_dict() for record in records], "peak_bytes": peak(records),
@@ -102,7 +100,7 @@ def load_compilation(parts: Mapping[str, Any]) -> Compilation:
         host=HostProgram(module, functions, static), module=module, constants=constants, sources=list(parts["sources"]),
         libraries=list(parts["libraries"]), target=target, fallbacks=parts["stats"]["fallbacks"],
         remarks=[Remark(r["pass_name"], r["kind"], r["message"], tuple(r["lines"])) for r in parts["remarks"]],
-        snapshots=[], static=static, stats=parts["stats"], stage_texts=dict(parts["stages"]),
+        manager=None, stats=parts["stats"], stage_texts=dict(parts["stages"]),
     )
 
 
@@ -132,8 +130,7 @@ class Compilation:
     target: Target
     fallbacks: list[dict[str, Any]]
     remarks: list[Remark]
-    snapshots: list[tuple[str, ModuleOp]]
-    static: list[int]
+    manager: PassManager | None
     stats: dict[str, Any]
     stage_texts: dict[str, str] = field(default_factory=dict)
 
@@ -142,13 +139,12 @@ class Compilation:
 
     @property
     def stages(self) -> dict[str, str]:
-        """The IR after the import and after each pass; the last is also known as ``prog``. Printed when asked for."""
-        if self.snapshots:
-            for name, module in self.snapshots:
-                unique = name if name not in self.stage_texts else f"{name} ({len(self.stage_texts)})"
+        """The IR after the import and after each pass; the last is also known as ``prog``. Made when asked for."""
+        if not self.stage_texts and self.manager is not None:
+            for position, name, module in self.manager.replay():
+                unique = name if name not in self.stage_texts else f"{name} ({position})"
                 self.stage_texts[unique] = print_ir(module)
-            self.stage_texts["prog"] = print_ir(self.module)
-            self.snapshots = []
+            self.stage_texts["prog"] = self.prog_text
         return self.stage_texts
 
     @property

@@ -49,7 +49,7 @@ SCALARS: dict[str, ScalarFunction] = {
         ScalarFunction("fmax", 2, "torch.fmax(a, b)"),
         ScalarFunction("fmin", 2, "torch.fmin(a, b)"),
         ScalarFunction("reciprocal", 1, "torch.reciprocal(a)", cost=4, accepts=_F),
-        ScalarFunction("sqrt", 1, "torch.sqrt(a)", cost=4, accepts=_F),
+        ScalarFunction("sqrt", 1, "torch.sqrt(a)", cost=4, exact=False, accepts=_F),
         ScalarFunction("rsqrt", 1, "torch.rsqrt(a)", cost=8, exact=False, accepts=_F),
         ScalarFunction("pow", 2, "torch.pow(a, b)", cost=40, exact=False),
         ScalarFunction("copysign", 2, "torch.copysign(a, b)", accepts=_F),

@@ -26,7 +26,7 @@ from xdsl.irdl import (
     var_operand_def,
     var_result_def,
 )
-from xdsl.parser import Parser
+from xdsl.parser import Parser, UnresolvedOperand
 from xdsl.printer import Printer
 from xdsl.traits import IsolatedFromAbove, IsTerminator, NoTerminator, Pure, SymbolOpInterface
 from xdsl.utils.exceptions import VerifyException
@@ -54,6 +54,20 @@ def _parse_value_type(parser: Parser) -> ValueType:
     if name not in DTYPES:
         parser.raise_error(f"{name!r} is not a dtype")
     return ValueType.get(name)
+
+
+def _parse_value(parser: Parser) -> SSAValue:
+    """An operand of a custom syntax without types."""
+    return _resolve(parser, parser.parse_unresolved_operand())
+
+
+def _resolve(parser: Parser, operand: UnresolvedOperand) -> SSAValue:
+    """The value of that name, with the type it has: values are defined before they are used."""
+    name, index = operand.operand_name, operand.index
+    values = parser.ssa_values.get(name, ())
+    if index >= len(values):
+        parser.raise_error(f"%{name} is not defined before this place", operand.span)
+    return parser.resolve_operand(operand, values[index].type)
 
 
 def _print_rest(op: Operation, printer: Printer, shown: Sequence[str]) -> None:
@@ -253,16 +267,10 @@ class YieldOp(TileOp):
 
     @classmethod
     def parse(cls, parser: Parser) -> YieldOp:
-        first = parser.parse_optional_unresolved_operand()
-        operands = [parser.resolve_operand(first, _type_of(parser, first))] if first else []
-        while operands and parser.parse_optional_punctuation(","):
-            operands.append(parser.parse_operand())
-        return cls.create(operands=operands)
-
-
-def _type_of(parser: Parser, operand: object) -> Attribute:
-    name = operand.operand_name  # type: ignore[attr-defined]
-    return parser.ssa_values[name][0].type
+        operands = parser.parse_optional_undelimited_comma_separated_list(
+            parser.parse_optional_unresolved_operand, parser.parse_unresolved_operand
+        )
+        return cls.create(operands=[_resolve(parser, operand) for operand in operands or ()])
 
 
 @irdl_op_definition
@@ -300,7 +308,7 @@ class LoadOp(TileOp):
 
     @classmethod
     def parse(cls, parser: Parser) -> LoadOp:
-        ref = parser.parse_operand()
+        ref = _parse_value(parser)
         properties: dict[str, Attribute] = {"offset": _parse_dims(parser)}
         if parser.parse_optional_keyword("if"):
             properties["mask"] = _parse_dims(parser)
@@ -333,10 +341,10 @@ class StoreOp(TileOp):
 
     @classmethod
     def parse(cls, parser: Parser) -> StoreOp:
-        ref = parser.parse_operand()
+        ref = _parse_value(parser)
         offset = _parse_dims(parser)
         parser.parse_punctuation(",")
-        value = parser.parse_operand()
+        value = _parse_value(parser)
         return cls.create(
             operands=[ref, value], properties={"offset": offset, **parser.parse_optional_attr_dict()}
         )
@@ -344,7 +352,7 @@ class StoreOp(TileOp):
 
 @irdl_op_definition
 class AllocOp(TileOp):
-    """`%t = tile.alloc [1000] : f32`: scratch of that many elements, private to one iteration of the enclosing loops."""
+    """`%t = tile.alloc [1000] : f32`: scratch of so many elements, private to one iteration of the loops around."""
 
     name = "tile.alloc"
     extent = prop_def(DimsAttr)
@@ -470,7 +478,7 @@ class IndexOp(TileOp):
     def parse(cls, parser: Parser) -> IndexOp:
         label = StringAttr(parser.parse_identifier())
         parser.parse_punctuation("=")
-        value = parser.parse_operand()
+        value = _parse_value(parser)
         parser.parse_keyword("in")
         properties: dict[str, Attribute] = {"label": label, "extent": _parse_dims(parser)}
         properties["wrap"] = ScalarAttr(bool(parser.parse_optional_keyword("wrap")))
@@ -505,7 +513,7 @@ class MapOp(TileOp):
     @classmethod
     def parse(cls, parser: Parser) -> MapOp:
         fn = StringAttr(parser.parse_str_literal())
-        args = parser.parse_comma_separated_list(parser.Delimiter.NONE, parser.parse_operand)
+        args = parser.parse_comma_separated_list(parser.Delimiter.NONE, lambda: _parse_value(parser))
         parser.parse_punctuation(":")
         return cls.create(operands=args, properties={"fn": fn}, result_types=[_parse_value_type(parser)])
 
@@ -543,7 +551,7 @@ class ScanOp(TileOp):
     @classmethod
     def parse(cls, parser: Parser) -> ScanOp:
         fn = StringAttr(parser.parse_str_literal())
-        value = parser.parse_operand()
+        value = _parse_value(parser)
         parser.parse_punctuation(":")
         return cls.create(operands=[value], properties={"fn": fn}, result_types=[_parse_value_type(parser)])
 

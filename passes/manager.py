@@ -11,7 +11,7 @@ from __future__ import annotations
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -121,7 +121,7 @@ class PassManager:
         """
         self._check_before(module)
         # Passes work in place: this is what the last good IR is rebuilt from where one fails.
-        original = module.clone() if self.dump_dir is None else None
+        self.original = module.clone()
         dump = self._dump(0, module)
         if self.observer is not None:
             self.observer(0, "import", module)
@@ -138,7 +138,7 @@ class PassManager:
                 verified = time.perf_counter()
                 after = Measure.of(module, sizes)
             except Exception as error:
-                raise self._failure(error, position, dump, original) from error
+                raise self._failure(error, position, dump) from error
             dump = self._dump(position, module)
             if self.observer is not None:
                 self.observer(position, pass_text(item), module)
@@ -201,12 +201,10 @@ class PassManager:
         path.write_text(f"{self.provenance(position)}\n{print_ir(module)}", encoding="utf-8")
         return path
 
-    def _failure(
-        self, error: Exception, position: int, good: Path | None, original: ModuleOp | None
-    ) -> TilewrightError:
+    def _failure(self, error: Exception, position: int, good: Path | None) -> TilewrightError:
         """The error to raise for what pass `position` raised."""
-        if good is None and original is not None:
-            good = self._rebuild(original, position - 1)
+        if good is None:
+            good = self._rebuild(position - 1)
         entry = pass_text(self.passes[position - 1])
         what = f"pass {position} of {len(self.passes)}, {entry},"
         where = [f"  the IR before it: {good}", f"  to see it again: {self._reproduce(good, position)}"] if good else []
@@ -217,17 +215,27 @@ class PassManager:
         reason = f"left illegal IR: {error}" if isinstance(error, VerifyError) else f"failed: {_one_line(error)}"
         return PassError("\n".join([f"{what} {reason}", *where]))
 
-    def _rebuild(self, original: ModuleOp, position: int) -> Path:
-        """Run the first `position` passes again, over the module as it came, and dump the result in a fresh folder.
+    def _rebuild(self, position: int) -> Path:
+        """Dump the IR after pass `position` in a fresh folder, by running the passes again over the module as it came.
 
         Without `dump_dir` no text was printed on the way: it would cost more than most passes.
         """
-        context = PassContext(self.context.target, self.context.options, self.context.sizes)
-        for item in self.passes[:position]:
-            item.run(original, context)
-        path = self._dump(position, original, Path(tempfile.mkdtemp(prefix="tilewright-")))
+        for _, _, module in self.replay(position):
+            path = self._dump(position, module, Path(tempfile.mkdtemp(prefix="tilewright-")))
         assert path is not None
         return path
+
+    def replay(self, last: int | None = None) -> Iterator[tuple[int, str, ModuleOp]]:
+        """`(position, entry, module)` as the observer saw them, once more, up to pass `last` (all of them if None).
+
+        Yields one module that changes from step to step.
+        """
+        module = self.original.clone()
+        context = PassContext(self.context.target, self.context.options, self.context.sizes)
+        yield 0, "import", module
+        for position, item in enumerate(self.passes[:last], 1):
+            item.run(module, context)
+            yield position, pass_text(item), module
 
 
 def _neighbours(op: Operation | None) -> list[str]:

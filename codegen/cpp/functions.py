@@ -1,6 +1,6 @@
 """Texts of the scalar functions and combiners in C++: one row for each of `ir/scalars.py`, one column for each kind.
 
-`{a}`, `{b}`, `{c}` are operands of one compute type `{t}`. Functions called as `tw::name` are in `tilewright_math.h`.
+`{a}`, `{b}`, `{c}` are operands of one compute type `{t}`, whose number 1 is `{one}`. Functions called as `tw::name` are in `tilewright_math.h`.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ FUNCTIONS: dict[str, dict[str, str]] = {
     "minimum": _call_2("minimum") | {BOOL: "{a} & {b}"},
     "fmax": _call_2("fmax"),
     "fmin": _call_2("fmin"),
-    "reciprocal": _same("{t}(1) / {a}", FLOAT),
+    "reciprocal": _same("{one} / {a}", FLOAT),
     "sqrt": _call_1("sqrt"),
-    "rsqrt": _same("{t}(1) / tw::sqrt({a})", FLOAT),
+    "rsqrt": _same("{one} / tw::sqrt({a})", FLOAT),
     "pow": _call_2("pow"),
     "copysign": _call_2("copysign", FLOAT),
     **{name: _call_1(name) for name in (
@@ -92,7 +92,7 @@ def function_text(name: str, dtypes: list[str], result: str, operands: list[str]
     if name not in _MOVES:
         operands = [cast_text(text, d, compute_dtype(d)) for text, d in zip(operands, dtypes)]
     template = FUNCTIONS[name][kind_of(dtype)]
-    text = template.format(t=VALUE_TYPES[compute], **dict(zip("abc", operands)))
+    text = template.format(t=VALUE_TYPES[compute], one=constant_text(1, compute), **dict(zip("abc", operands)))
     if name in _MOVES or SCALARS[name].result == "bool":
         return text
     return cast_text(text, compute, result)

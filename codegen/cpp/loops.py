@@ -19,7 +19,7 @@ from .functions import COMBINERS, VALUE_TYPES, cast_text
 from .writer import Writer, can_fail, is_leaf
 
 # `tw::parallel_work` of the header: where the work is known while printing, the test is made here.
-PARALLEL_WORK = 200_000
+PARALLEL_WORK = 1_000_000
 
 # Iterations whose partial result one thread computes where a parallel loop reduces, when the loop does not say.
 LEAF_BLOCK, NEST_BLOCK = 4096, 16
@@ -198,7 +198,8 @@ class LoopPrinter(Writer):
         clauses = ["schedule(static)"]
         total = work(op)
         if not isinstance(total, int):
-            clauses.append(f"if ({self.index(total)} >= tw::parallel_work)")
+            # Without its name the clause would also switch off the lanes of `parallel for simd`.
+            clauses.append(f"if (parallel : {self.index(total)} >= tw::parallel_work)")
         if can_fail(op):
             clauses.append("reduction(| : failed)")
         return clauses

@@ -65,11 +65,10 @@ class Call:
         assert result is not None, self.node.name
         return self._sizes.strides(result)
 
-    def traced(self, argument: int) -> torch.Tensor:
-        """What tracing knows of a tensor argument, its memory layout included."""
-        node = self.node.args[argument]
-        assert isinstance(node, torch.fx.Node)
-        return node.meta["val"]
+    @property
+    def traced_operand(self) -> torch.Tensor:
+        """What tracing knows of the first operand, its memory layout included."""
+        return self.node.all_input_nodes[0].meta["val"]
 
     def used(self, index: int) -> bool:
         """Whether result `index` of a call with several results is read."""

@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, FunctionType, ModuleOp, StringAttr
 from xdsl.dialects.func import FuncOp
 from xdsl.ir import Block, Region, SSAValue
+from xdsl.utils.exceptions import VerifyException
 
 from tilewright.ir import tw
 from tilewright.ir.builder import Builder
@@ -216,6 +217,8 @@ class _Importer:
         for tensor in results:
             if tensor is not None:
                 self.check_device(tensor, node)
+                if tensor.is_neg() or tensor.is_conj():
+                    raise UnsupportedGraphError(f"{overload} gives a lazily negated or conjugated view: {_where(node)}")
         self.build.location = location_of(node)
         call = Call(self.build, node, results, self.sizes)
         args = [self.read(a) for a in node.args]
@@ -236,9 +239,14 @@ class _Importer:
             try:
                 positional, keyword = signature(overload).bind(args, kwargs)
                 made = rule(call, *positional, **keyword)
-                return self.checked(call, made if isinstance(made, list) else [made])
-            except Refused as refused:
-                reason = str(refused)
+                checked = self.checked(call, made if isinstance(made, list) else [made])
+                if self.sizes.symbols:
+                    # Symbolic sizes that only a guard makes equal may not fit.
+                    for op in self.build.inserted[start:]:
+                        op.verify_()
+                return checked
+            except (Refused, VerifyException, ValueError) as error:
+                reason = str(error)
                 for op in reversed(self.build.inserted[start:]):
                     op.detach()
                     op.erase()

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from xdsl.ir import SSAValue
 
+from tilewright.ir.errors import UnsupportedGraphError
 from tilewright.ir.expr import Expr, IntExpr, Ranges, maximum, product
 from tilewright.ir.tw import tensor_type
 
@@ -225,9 +226,7 @@ def as_strided(
     Everything else depends on how the operand lies in memory, which only tracing's own layout would answer: such a call
     cannot be left to ATen either, and the graph as a whole goes there.
     """
-    from tilewright.ir.errors import UnsupportedGraphError
-
-    traced = call.traced(0)
+    traced = call.traced_operand
     if not traced.is_contiguous() or traced.storage_offset() != 0:
         raise UnsupportedGraphError("as_strided reads the memory layout of an operand that is not contiguous")
     build = call.build

@@ -27,8 +27,9 @@ from .indexing import Index, dot
 from .loops import AccessWalk, Loop, Nest, choose_nest
 from .walk import Mask, Walk, domain_for
 
-SUM_BLOCK = 4096
-"""Elements: longer float sums are added up in blocks (`tile.for ... block`)."""
+SUM_BLOCK = {"vector": 512, "serial": 64, "parallel": 64}
+"""Elements by kind of loop: longer float sums are added up in blocks (`tile.for ... block`). ATen adds pairwise; these
+lengths (32 or 64 additions one after the other in a lane) keep the error near its."""
 SCRATCH_LIMIT = 64 << 10
 """Bytes: a row of scratch must stay in the nearest caches."""
 RECOMPUTE_LIMIT = 4
@@ -149,12 +150,11 @@ class RegionEmitter(Walk):
             (self.memo if kind == "memo" else self.emitted).pop(key, None)
         for name in (*frame.labels, frame.loop.axis.name):
             self.depth_of_name.pop(name, None)
-        block = None
         extent = frame.loop.axis.extent
-        if any(r == "sum" and DTYPES[d].is_float for r, d in zip(reduce, dtypes)) and not (
-            isinstance(extent, int) and extent <= SUM_BLOCK
-        ):
-            block = SUM_BLOCK
+        block: int | None = SUM_BLOCK[frame.loop.kind]
+        adds = any(r == "sum" and DTYPES[d].is_float for r, d in zip(reduce, dtypes))
+        if not adds or (isinstance(extent, int) and extent <= SUM_BLOCK[frame.loop.kind]):
+            block = None
         loop = tile.ForOp.make(frame.loop.axis.name, extent, frame.loop.kind, frame.block, reduce, dtypes, block)
         loop.location = fuse_locations(op.location for op in frame.block.ops)
         self.frames[-1].block.add_op(loop)
@@ -170,7 +170,9 @@ class RegionEmitter(Walk):
         return self.emit_once(
             (value, offset, mask),
             lambda: tile.LoadOp.make(self.refs[value], offset, compute_dtype(dtype), mask, _zero(dtype)),
-            self.depth([offset, *mask]), value.name_hint,
+            # Inside the loops over the tensor's own dims, which may be empty, also where a stride of 0 drops them.
+            self.depth([offset, *mask, *(i for i, d in zip(index, type.shape) if not isinstance(d, int))]),
+            value.name_hint,
         )
 
     def constant(self, value: bool | int | float, type: TensorType) -> Emitted:
@@ -447,7 +449,12 @@ def kernel_name(ops: Sequence[Operation]) -> str:
     interesting = [n for n in names if n not in _DULL] or list(names)
     kept = interesting if len(interesting) <= 4 else [*interesting[:2], *interesting[-2:]]
     text = re.sub(r"\W", "_", "_".join(kept)) or "copy"
+    if "_" not in text.strip("_") or text in _WORDS_OF_CPP:
+        text += "_kernel"  # `exp` is a function of C's and `not` a word of C++'s and of Python's
     return text if text[0].isalpha() else f"k{text}"
+
+
+_WORDS_OF_CPP = {"and_eq", "not_eq", "or_eq", "xor_eq", "static_cast", "const_cast", "thread_local"}
 
 
 _DULL = {

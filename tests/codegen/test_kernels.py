@@ -108,7 +108,8 @@ REDUCTION_DTYPES = {
 TORCH_REDUCTION = {
     "sum": lambda x: x.sum(-1, dtype=x.dtype), "prod": lambda x: x.prod(-1, dtype=x.dtype), "max": lambda x: x.amax(-1),
     "min": lambda x: x.amin(-1), "any": lambda x: x.any(-1), "all": lambda x: x.all(-1),
-    "argmax": lambda x: x.to(torch.int64 if x.dtype == torch.bool else x.dtype).argmax(-1), "argmin": lambda x: x.argmin(-1),
+    "argmax": lambda x: x.to(torch.int64 if x.dtype == torch.bool else x.dtype).argmax(-1),
+    "argmin": lambda x: x.argmin(-1),
 }
 TORCH = {
     "f32": torch.float32, "f64": torch.float64, "bf16": torch.bfloat16, "f16": torch.float16, "i64": torch.int64,
@@ -135,7 +136,8 @@ def reductions():
             )
             kernels.append(only_kernel(
                 f'builtin.module {{ tile.kernel @{form}_{fn}_{dtype}(%x: !tile.ref<{dtype}>, %y: !tile.ref<{result}>) '
-                f'{{kind = "loop", outputs = #tw.dims<[1]>, sizes = ["s0", "s1"]}} {{ {template.format(body=body)} }} }}'
+                '{kind = "loop", outputs = #tw.dims<[1]>, sizes = ["s0", "s1"]} '
+                f"{{ {template.format(body=body)} }} }}"
             ))
     names = [k.sym_name.data for k in kernels]
     half = len(kernels) // 2

@@ -1,4 +1,4 @@
-"""tilewright.compile: results as eager's, arguments checked by name, nested arguments, dynamic sizes, mutation, looking in."""
+"""tilewright.compile: results as eager's, arguments checked by name, nesting, dynamic sizes, mutation."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_inputs_as_results_and_no_inputs():
 
 
 def test_looking_inside(compiled, tmp_path):
-    assert list(compiled._compilation.stages)[0] == "import"
+    assert next(iter(compiled.compilation.stages)) == "import"
     assert "func.func @forward" in compiled.ir("import") and "tile.kernel" in compiled.ir("prog")
     with pytest.raises(OptionValueError, match="did you mean 'import'"):
         compiled.ir("imprt")

@@ -1,4 +1,4 @@
-"""The artifact: what goes in comes out, tied and strided as it was; whatever is foreign or damaged is refused by name."""
+"""The artifact: what goes in comes out, tied and strided as it was; what is foreign or damaged is refused by name."""
 
 from __future__ import annotations
 
@@ -160,7 +160,9 @@ def test_missing_added_and_doubled_members_are_refused(saved, tmp_path):
         tilewright.load(doubled)
 
 
-@pytest.mark.parametrize("name", ["../escape.so", "/etc/x.so", "kernels/../../x.so", "evil.py", "kernels/a.py", "kernels/.so"])
+@pytest.mark.parametrize(
+    "name", ["../escape.so", "/etc/x.so", "kernels/../../x.so", "evil.py", "kernels/a.py", "kernels/.so"]
+)
 def test_names_that_lead_elsewhere_are_refused(saved, tmp_path, name):
     with pytest.raises(ArtifactError, match="not a member that an artifact has"):
         tilewright.load(rewritten(saved[0], tmp_path / "evil.tw", extra=[(name, b"x")]))

@@ -230,6 +230,7 @@ def mutating(x: torch.Tensor) -> torch.Tensor:
         (mutating, "changes its operand"),
         (lambda x: x.to(torch.uint16), "no type in the IR"),
         (lambda x: x.t().as_strided((2, 2), (1, 1)), "memory layout"),
+        (lambda x: torch._neg_view(x), "lazily negated"),
         (lambda x: x.to("meta"), "move them to one"),
     ],
 )
@@ -259,6 +260,12 @@ def test_a_rule_whose_result_does_not_fit_is_not_used(monkeypatch: pytest.Monkey
     [reason] = fallbacks(result).values()
     assert reason == "its import rule gives !tw.tensor<[3], f64>, not !tw.tensor<[3], f32>"
     assert not any(isinstance(op, tw.MapOp) for op in result.module.walk())
+
+
+def test_a_rule_whose_ops_are_not_legal_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(RULES, aten.exp.default, lambda call, x: call.build.map("and", x, x))
+    result = imported(lambda x: x.exp(), torch.randn(3), mode="symbolic")
+    assert fallbacks(result) == {"aten.exp.default": "and does not take f32"}
 
 
 def test_locations_name_the_model_s_lines() -> None:

@@ -1,4 +1,4 @@
-"""Five architectures through torch.compile and tilewright.compile: as right as eager, nothing unexpected left to ATen."""
+"""Five architectures through torch.compile and tilewright.compile: as right as eager, nothing unexpected in ATen."""
 
 from __future__ import annotations
 

@@ -17,8 +17,8 @@ from .rulecheck import Case, assert_same_results, case_module, result_ops
 s0, u0 = symbol("s0"), symbol("u0")
 
 
-def call(b, target, x, shape=(3,)):
-    return b.aten(target, [x], encode((Operand(0),), {}), [TensorType.get(shape, "f32")], [[1]], "a test")[0]
+def call(b, name, x, shape=(3,)):
+    return b.aten(name, [x], encode((Operand(0),), {}), [TensorType.get(shape, "f32")], [[1]], "a test")[0]
 
 
 def erased(module):
@@ -29,8 +29,8 @@ def erased(module):
 
 def unused(*targets, shape=(3,)):
     def build(b, x):
-        for target in targets:
-            call(b, target, x, shape)
+        for name in targets:
+            call(b, name, x, shape)
         return b.map("neg", x)
 
     return case_module(Case("T[s0]", build), "f32")
@@ -59,15 +59,15 @@ def test_pure_calls_go(target):
 
 
 @pytest.mark.parametrize(
-    "target",
+    "name",
     [
         "aten.add_.Tensor", "aten.copy_.default", "aten._assert_async.msg", "aten._assert_scalar.default",
         "aten.rand_like.default", "aten.bernoulli.p", "aten.native_dropout.default", "aten.normal.float_Tensor",
         "mylib.sort.default", "higher_order.cond",
     ],
 )  # fmt: skip
-def test_calls_with_effects_stay(target):
-    assert erased(unused(target)) == 0
+def test_calls_with_effects_stay(name):
+    assert erased(unused(name)) == 0
 
 
 def test_a_call_that_gives_a_symbol_its_value_stays():

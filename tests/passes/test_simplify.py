@@ -7,9 +7,12 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from tilewright.ir import tw
 from tilewright.ir.expr import symbol
+from tilewright.ir.interpreter import run
+from tilewright.ir.text import parse_ir
 from tilewright.ir.types import DimsAttr, TensorType
 from tilewright.passes.rules.algebra import ALGEBRA
 from tilewright.passes.rules.views import VIEWS
@@ -17,9 +20,12 @@ from tilewright.passes.simplify import RULES
 
 from .rulecheck import (
     Case,
+    assert_same_results,
+    case_module,
     check_refused,
     check_rule,
     raw,
+    result_ops,
     rule_named,
 )
 

@@ -1,6 +1,6 @@
 // loop
 extern "C" int64_t column_tile(const float* __restrict x, float* __restrict y, int64_t s0) {
-  #pragma omp parallel for schedule(static) if (s0 * 256 + 256 >= tw::parallel_work)
+  #pragma omp parallel for schedule(static) if (parallel : s0 * 512 + 512 >= tw::parallel_work)
   for (int64_t i0 = 0; i0 < 4; ++i0) {
     float sum[32];
     for (float& r : sum) r = 0;

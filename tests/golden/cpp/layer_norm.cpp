@@ -5,7 +5,7 @@ extern "C" int64_t layer_norm(
     float* __restrict y,
     int64_t s0,
     int64_t s1) {
-  #pragma omp parallel for schedule(static) if (s0 * 19 + s0 * s1 * 19 >= tw::parallel_work)
+  #pragma omp parallel for schedule(static) if (parallel : s0 * 21 + s0 * s1 * 33 >= tw::parallel_work)
   for (int64_t i0 = 0; i0 < s0; ++i0) {
     float* __restrict row = tw::scratch<float, 0>(s1);
     alignas(64) float small[4];
@@ -30,7 +30,7 @@ extern "C" int64_t layer_norm(
     }
     const float var = squares / n;
     const float safe = var + 1e-05f;
-    const float rstd = float(1) / tw::sqrt(safe);
+    const float rstd = 1.0f / tw::sqrt(safe);
     small[0] = rstd;
     // norm.py:12, norm.py:13
     #pragma omp simd

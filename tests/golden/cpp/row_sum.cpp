@@ -1,6 +1,6 @@
 // loop
 extern "C" int64_t row_sum(const float* __restrict x, float* __restrict y, int64_t s0, int64_t s1) {
-  #pragma omp parallel for schedule(static) if (s0 * 2 + s0 * s1 * 2 >= tw::parallel_work)
+  #pragma omp parallel for schedule(static) if (parallel : s0 * 4 + s0 * s1 * 4 >= tw::parallel_work)
   for (int64_t i0 = 0; i0 < s0; ++i0) {
     float sum = 0;
     double sum_total = 0;

@@ -1,6 +1,6 @@
 // loop: model.py:3
 extern "C" int64_t softmax(const float* __restrict x, float* __restrict y, int64_t s0, int64_t s1) {
-  #pragma omp parallel for schedule(static) if (s0 * s1 * 38 >= tw::parallel_work)
+  #pragma omp parallel for schedule(static) if (parallel : s0 * s1 * 46 >= tw::parallel_work)
   for (int64_t i0 = 0; i0 < s0; ++i0) {
     float max = tw::Limits<float>::low;
     #pragma omp simd reduction(maximum : max)

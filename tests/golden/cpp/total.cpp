@@ -10,7 +10,7 @@ extern "C" int64_t total(
   int64_t* __restrict p_of_blocks = tw::scratch<int64_t, 1>(i_blocks);
   float* __restrict p_best_of_blocks = tw::scratch<float, 2>(i_blocks);
   int32_t* __restrict l_of_blocks = tw::scratch<int32_t, 3>(i_blocks);
-  #pragma omp parallel for schedule(static) if (s0 * 3 >= tw::parallel_work)
+  #pragma omp parallel for schedule(static) if (parallel : s0 * 5 >= tw::parallel_work)
   for (int64_t i_block = 0; i_block < i_blocks; ++i_block) {
     const int64_t i_start = i_block * 1024;
     const int64_t i_stop = tw::index_min(i_start + 1024, s0);
