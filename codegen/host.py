@@ -8,6 +8,7 @@ printed from the IR, so what it does is what `prog` says.
 from __future__ import annotations
 
 import keyword
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -138,9 +139,13 @@ class HostPrinter:
             elif isinstance(op, (prog.ExternOp, prog.ReturnOp)):
                 self.objects.update(op.args)
         for op in reversed(list(self.function.body.block.ops)):
-            if isinstance(op, prog.ViewOp) and not isinstance(op.source.owner, (prog.BufferOp, prog.ViewOp)):
-                if op.result in self.objects | self.pointers:
-                    self.objects.add(op.source)
+            # A view of a temporary is an offset into the arena; of anything else it is made of the tensor.
+            if (
+                isinstance(op, prog.ViewOp)
+                and not isinstance(op.source.owner, (prog.BufferOp, prog.ViewOp))
+                and op.result in self.objects | self.pointers
+            ):
+                self.objects.add(op.source)
 
     # Statements
     def line(self, home: str, text: str, *names: str) -> None:
@@ -274,7 +279,7 @@ class HostPrinter:
         args, kwargs = calls.decode(
             op.arguments.data, lambda i: Text(self.names[op.args[i]]), lambda size: Text(f"({size})"), tagged
         )
-        if any(isinstance(v, float) and v != v or v in (float("inf"), float("-inf")) for v in _leaves([args, kwargs])):
+        if any(isinstance(v, float) and not math.isfinite(v) for v in _leaves([args, kwargs])):
             self.globals.update({"inf": float("inf"), "nan": float("nan")})
         return ", ".join([*map(repr, args), *(f"{k}={v!r}" for k, v in kwargs.items())])
 
@@ -366,7 +371,7 @@ def arena_view(
 
 
 def expect_layout(tensor: torch.Tensor, shape: tuple[int, ...], strides: tuple[int, ...]) -> torch.Tensor:
-    """A library's result in the layout that tracing promised (strides of dims of size 1 or of no elements may be any)."""
+    """A library's result in the layout that tracing promised (where a dim has size 1 its stride may be any)."""
     if tuple(tensor.shape) != shape:
         raise InputError(f"a library call gave shape {tuple(tensor.shape)} where tracing saw {shape}")
     if tensor.numel() == 0 or all(d == 1 or a == b for d, a, b in zip(shape, tensor.stride(), strides)):

@@ -237,7 +237,7 @@ def build_all(sources: Sequence[str], target: Target) -> list[Path]:
     """The shared libraries of all sources, built in parallel. Raises CompilerNotFoundError and KernelBuildError."""
     _check_features(target)
     find_compiler()
-    with ThreadPoolExecutor(max_workers=max(1, len(os.sched_getaffinity(0)))) as pool:
+    with ThreadPoolExecutor(max_workers=max(1, target.cores)) as pool:
         return list(pool.map(lambda text: build(text, target), sources))
 
 

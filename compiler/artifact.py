@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+_LAST = "prog"  # the name of the last stage, which is a member of its own
 _MANIFEST_LIMIT = 64 << 20  # bytes; a manifest of a large model has under 1 MiB
 _MEMBER = re.compile(
     r"weights\.safetensors|prog\.mlir|host\.py|stages/\d\d_[A-Za-z0-9_.-]+\.mlir|kernels/[A-Za-z0-9_][A-Za-z0-9_.-]*\.(cpp|so)"
@@ -73,7 +74,7 @@ def save(
         "signature": signature.as_dict(),
         "constants": rows[: len(constants)],
         "mutated": rows[len(constants) :],
-        "stages": list(compilation.stages),
+        "stages": [stage for stage in compilation.stages if stage != _LAST],
         "stats": compilation.stats,
         "remarks": [vars(remark) for remark in compilation.remarks],
         "members": {name: {"bytes": len(data), "sha256": _sha256(data)} for name, data in members.items()},
@@ -106,12 +107,12 @@ def load(path: Path) -> tuple[AnyCompilation, Signature, dict[str, torch.Tensor]
         rows = [*manifest["constants"], *manifest["mutated"]]
         # At once, so that what the model changes is what the program reads.
         tensors = unpack_tensors(rows, load_file(folder / "weights.safetensors"))
+        prog_text = (folder / "prog.mlir").read_text()
+        stages = {name: (folder / _stage_member(i, name)).read_text() for i, name in enumerate(manifest["stages"])}
         parts = {
-            "prog_text": (folder / "prog.mlir").read_text(),
+            "prog_text": prog_text,
             "host_source": (folder / "host.py").read_text(),
-            "stages": {
-                name: (folder / _stage_member(i, name)).read_text() for i, name in enumerate(manifest["stages"])
-            },
+            "stages": {**stages, _LAST: prog_text},
             "sources": [file.read_text() for file in sorted((folder / "kernels").glob("*.cpp"))],
             "libraries": sorted((folder / "kernels").glob("*.so")),
             "constants": tensors[: len(manifest["constants"])],
@@ -132,8 +133,8 @@ def _members(compilation: AnyCompilation, weights: bytes) -> dict[str, bytes]:
         "prog.mlir": compilation.prog_text.encode(),
         "host.py": compilation.host_source.encode(),
     }
-    for i, (name, text) in enumerate(compilation.stages.items()):
-        members[_stage_member(i, name)] = text.encode()
+    for i, name in enumerate(stage for stage in compilation.stages if stage != _LAST):
+        members[_stage_member(i, name)] = compilation.stages[name].encode()
     for i, source in enumerate(compilation.sources):
         members[f"kernels/kernels_{i:02}.cpp"] = source.encode()
     for i, library in enumerate(compilation.libraries):

@@ -13,6 +13,8 @@ from tilewright.ir.types import BufferType
 
 from .api import CompiledModel
 
+LAST = "prog"  # another name for the stage after the last pass
+
 
 def write_directory(model: CompiledModel, directory: Path, name: str) -> list[Path]:
     """Write everything about `model` into `directory`; gives the paths.
@@ -27,7 +29,8 @@ def write_directory(model: CompiledModel, directory: Path, name: str) -> list[Pa
     """
     directory.mkdir(parents=True, exist_ok=True)
     compilation = model.compilation
-    files = {f"{i:02}_{stage}.mlir": text for i, (stage, text) in enumerate(compilation.stages.items())}
+    stages = [stage for stage in compilation.stages if stage != LAST]
+    files = {f"{i:02}_{stage}.mlir": compilation.stages[stage] for i, stage in enumerate(stages)}
     files["host.py"] = compilation.host_source
     files["stats.json"] = json.dumps(model.stats, indent=1, default=str) + "\n"
     written = []

@@ -7,6 +7,7 @@ only the model's own arguments remain inputs.
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -59,7 +60,10 @@ def export_graph(
     """
     program = model if isinstance(model, ExportedProgram) else _export(model, args, kwargs or {}, dynamic_shapes)
     try:
-        program = program.run_decompositions(export_table())
+        with warnings.catch_warnings():
+            # torch copies its own pytree specs by a way that it has deprecated.
+            warnings.filterwarnings("ignore", "`isinstance\\(treespec", FutureWarning)
+            program = program.run_decompositions(export_table())
     except Exception as error:  # whatever torch raises here is about the model
         raise ExportError(f"torch could not lower the exported model to ATen: {_first_line(error)}") from error
     if isinstance(model, ExportedProgram):

@@ -28,7 +28,9 @@ class AtenGraph:
         self.calls = calls.total()
         self.stages: dict[str, str] = {}
         self.kernels: list[Any] = []
-        self.fallbacks = [{"op": op, "count": count, "reason": reason} for op, count in sorted(calls.items())]
+        self.fallbacks: list[dict[str, Any]] = [
+            {"op": op, "count": count, "reason": reason} for op, count in sorted(calls.items())
+        ]
         self.remarks: list[Any] = []
         self.constants: list[torch.Tensor] = []
         self.sources: list[str] = []

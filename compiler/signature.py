@@ -76,9 +76,16 @@ class Signature:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_checks", [_Check(spec) for spec in self.inputs])
+        positional, named = self.in_spec.children()
+        flat = all(child.is_leaf() for child in (*positional.children(), *named.children()))
+        object.__setattr__(self, "_flat", (positional.num_children, tuple(named.context or ())) if flat else None)
 
     def flatten(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
         """The leaves of the arguments, one per input. Raises InputError where they are nested or named otherwise."""
+        if (len(args), tuple(kwargs)) == self._flat:  # type: ignore[attr-defined]
+            leaves = [*args, *kwargs.values()]
+            if not any(isinstance(leaf, (list, tuple, dict)) for leaf in leaves):
+                return leaves
         leaves, spec = pytree.tree_flatten((tuple(args), dict(kwargs)))
         return leaves if spec == self.in_spec else self._rearrange(args, kwargs)
 
@@ -87,8 +94,10 @@ class Signature:
 
         A tensor whose strides are not those the model was compiled for is copied.
         """
-        sizes: dict[str, int] = {}
         checks: list[_Check] = self._checks  # type: ignore[attr-defined]
+        if all(check.is_exact(leaf) for check, leaf in zip(checks, leaves)):
+            return [leaf for check, leaf in zip(checks, leaves) if check.spec.kind != "constant"]
+        sizes: dict[str, int] = {}
         for check, leaf in zip(checks, leaves):
             check.sizes(leaf, sizes)
         for name, (low, high) in self.ranges.items():
@@ -176,6 +185,19 @@ class _Check:
         self.plain = {
             i: str(dim) for i, dim in enumerate(self.shape) if not isinstance(dim, int) and dim == symbol(str(dim))
         }
+
+    def is_exact(self, leaf: Any) -> bool:
+        """Whether a leaf is, beyond doubt, what the model was compiled for: the common case, told fast."""
+        if self.spec.kind == "constant":
+            return type(leaf) is type(self.spec.value) and bool(leaf == self.spec.value)
+        return (
+            isinstance(leaf, torch.Tensor)
+            and leaf.shape == self.shape
+            and leaf.stride() == self.strides
+            and leaf.dtype is self.dtype
+            and leaf.device.type == self.spec.device
+            and not leaf.requires_grad
+        )
 
     def fail(self, what: str) -> InputError:
         return InputError(f"argument {self.spec.name!r} is {what}; the model was compiled for {self.spec.text()}")

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "examples"), str(ROOT / "benchmarks")]
@@ -27,6 +30,7 @@ from tilewright.report import duration, quantity  # noqa: E402
 
 OUTPUT = ROOT / "build" / "demo"
 ROUNDS = 30
+CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TILEWRIGHT_CACHE_DIR")
 SHOWN = 12  # rows of a table on the terminal; the report has all
 
 console = Console(width=max(Console().width, 110))
@@ -44,13 +48,14 @@ def agreement(result: torch.Tensor, eager: torch.Tensor, exact: torch.Tensor) ->
 
 
 def compiled_arms(model: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[dict[str, Any], dict[str, float]]:
-    """Callables by name, compiled, and the seconds that each one's first call took."""
+    """Callables by name, compiled, and the seconds that each one's first call took, with empty caches."""
     arms: dict[str, Any] = {"eager": model}
     seconds = {}
-    for name in ("inductor", "tilewright"):
-        torch._dynamo.reset()
-        arms[name] = torch.compile(model, backend=name)
-        seconds[name] = harness.first_call(lambda call=arms[name]: call(*inputs)).seconds
+    with tempfile.TemporaryDirectory() as caches, patch.dict(os.environ, dict.fromkeys(CACHES, caches)):
+        for name in ("inductor", "tilewright"):
+            torch._dynamo.reset()
+            arms[name] = torch.compile(model, backend=name)
+            seconds[name] = harness.first_call(lambda call=arms[name]: call(*inputs)).seconds
     return arms, seconds
 
 
@@ -64,7 +69,7 @@ def print_agreement(rows: dict[str, float]) -> None:
 
 def print_times(comparison: harness.Comparison, seconds: dict[str, float]) -> None:
     """Time per call, and what compiling took."""
-    table = Table("", "time per call", "against eager", "first call (compiles)")
+    table = Table("", "time per call", "against eager", "first call (compiles, no cache)")
     for name in comparison.samples:
         first = duration(seconds[name]) if name in seconds else ""
         table.add_row(name, duration(comparison.median(name)), f"{comparison.speedup(name, 'eager'):.2f}x", first)

@@ -57,8 +57,9 @@ def tokenize(sentences: tuple[str, ...] = SENTENCES) -> tuple[torch.Tensor, torc
 
 def make() -> tuple[torch.nn.Module, tuple[torch.Tensor, torch.Tensor]]:
     """The encoder with its real weights, and real sentences."""
-    from transformers import BertModel
+    from transformers import BertModel, logging
 
+    logging.set_verbosity_error()  # it would list the pooling layer's weights as unexpected
     # The sentence encoder pools by itself: the checkpoint's own pooling layer is not part of it.
     encoder = BertModel.from_pretrained(model_directory(), add_pooling_layer=False)
     return SentenceEncoder(encoder).eval(), tokenize()

@@ -1,8 +1,8 @@
 """Arguments of opaque library calls as text: how `tw.aten` and `prog.extern` carry Python values without pickling.
 
 The text is the repr of ``(args, kwargs)`` in Python literals. Strings carry a tag: ``"%2"`` is operand 2,
-``"size:2*s0"`` a size, ``"dtype:f32"``, ``"device:cpu"``, ``"layout:strided"``, ``"memory_format:channels_last"`` the torch
-objects, ``"float:inf"`` a float without a literal, ``"str:mean"`` a plain string.
+``"size:2*s0"`` a size, ``"dtype:f32"``, ``"device:cpu"``, ``"layout:strided"``, ``"memory_format:channels_last"`` the
+torch objects, ``"float:inf"`` a float without a literal, ``"str:mean"`` a plain string.
 """
 
 from __future__ import annotations

@@ -211,23 +211,20 @@ def _split_multiples(left: IntExpr, right: IntExpr) -> tuple[IntExpr, IntExpr]:
 
 
 def maximum(left: IntExpr, right: IntExpr) -> IntExpr:
-    if isinstance(left, int) and isinstance(right, int):
-        return max(left, right)
-    difference = left - right
-    if isinstance(difference, int):
-        return left if difference >= 0 else right
-    first, second = sorted((left, right), key=str)
-    return _atom(("max", first, second))
+    return _extremum("max", left, right)
 
 
 def minimum(left: IntExpr, right: IntExpr) -> IntExpr:
-    if isinstance(left, int) and isinstance(right, int):
-        return min(left, right)
+    return _extremum("min", left, right)
+
+
+def _extremum(name: str, left: IntExpr, right: IntExpr) -> IntExpr:
+    """The larger (`max`) or smaller (`min`) of the two, where their difference is known."""
     difference = left - right
     if isinstance(difference, int):
-        return right if difference >= 0 else left
+        return left if (difference >= 0) == (name == "max") else right
     first, second = sorted((left, right), key=str)
-    return _atom(("min", first, second))
+    return _atom((name, first, second))
 
 
 _OPERATORS: dict[str, Callable[[IntExpr, IntExpr], IntExpr]] = {

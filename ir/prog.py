@@ -36,7 +36,7 @@ class ProgOp(IRDLOperation):
 
 @irdl_op_definition
 class ArenaOp(ProgOp):
-    """`%a = prog.arena {size = #tw.dims<[65536]>} : !prog.arena_type`: the bytes that all temporaries of a call share."""
+    """`%a = prog.arena {size = #tw.dims<[65536]>} : !prog.arena_type`: the bytes that a call's temporaries share."""
 
     name = "prog.arena"
     size = prop_def(DimsAttr)
@@ -59,7 +59,10 @@ class AllocOp(ProgOp):
 
 @irdl_op_definition
 class BufferOp(ProgOp):
-    """`%b = prog.buffer %arena {offset, live} : T`: a temporary at a byte offset, in use from op `live[0]` to `live[1]`."""
+    """`%b = prog.buffer %arena {offset, live} : T`: a temporary at a byte offset of the arena.
+
+    It is in use from launch or call `live[0]` to `live[1]`, counted from the start of the program.
+    """
 
     name = "prog.buffer"
     arena = operand_def(ArenaType)

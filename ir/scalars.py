@@ -109,7 +109,10 @@ SCALARS: dict[str, ScalarFunction] = {
 
 @dataclass(frozen=True)
 class Reduction:
-    """A combiner of `tw.reduce` and of `tile.for`: `reference` is torch text with `x` and `dims` in scope, kept dims."""
+    """A combiner of `tw.reduce` and of `tile.for`.
+
+    `reference` is torch text with `x` and `dims` in scope; it keeps the dims, with size 1.
+    """
 
     name: str
     reference: str

@@ -445,8 +445,8 @@ class CondOp(TileOp):
 class IndexOp(TileOp):
     """`tile.index j0 = %v in [30522] wrap if ["i1 - 5"]`: from here on `j0` names the position `%v`.
 
-    A position outside ``[0, extent)`` makes the kernel fail with an IndexError; with `wrap` negative ones count from the
-    end. Where an `if` expression is negative the position is 0 and nothing is checked.
+    A position outside ``[0, extent)`` makes the kernel fail with an IndexError; with `wrap` negative ones count from
+    the end. Where an `if` expression is negative the position is 0 and nothing is checked.
     """
 
     name = "tile.index"
@@ -532,7 +532,7 @@ class MapOp(TileOp):
 
 @irdl_op_definition
 class ScanOp(TileOp):
-    """`%s = tile.scan "sum" %v : f32`: the running combination along the innermost enclosing (serial) loop, inclusive."""
+    """`%s = tile.scan "sum" %v : f32`: the running combination along the innermost loop (serial), inclusive."""
 
     name = "tile.scan"
     fn = prop_def(StringAttr)

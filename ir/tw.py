@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, StringAttr
+from xdsl.dialects.builtin import ArrayAttr, StringAttr
 from xdsl.ir import Attribute, Block, Dialect, Operation, Region, SSAValue
 from xdsl.irdl import (
     IRDLOperation,
@@ -30,7 +30,7 @@ from xdsl.irdl import (
     var_operand_def,
     var_result_def,
 )
-from xdsl.traits import HasParent, IsTerminator, Pure
+from xdsl.traits import IsTerminator, Pure
 from xdsl.utils.exceptions import VerifyException
 
 from .dtypes import DTYPES
@@ -287,7 +287,10 @@ class PermuteOp(ViewOp):
 
 @irdl_op_definition
 class SliceOp(ViewOp):
-    """`tw.slice %a {starts, steps} : A -> T`: element i is source element ``starts + i * steps``; steps may be negative."""
+    """`tw.slice %a {starts, steps} : A -> T`: element i is source element ``starts + i * steps``.
+
+    Steps may be negative.
+    """
 
     name = "tw.slice"
     starts = prop_def(DimsAttr)
@@ -483,7 +486,7 @@ class MatmulOp(TwOp):
 
 @irdl_op_definition
 class ConvOp(TwOp):
-    """`tw.conv %x, %w[, %b] {stride, padding, dilation, transposed, output_padding, groups, strides}`: ATen's convolution.
+    """`tw.conv %x, %w[, %b] {stride, padding, ..., strides} : (X, W) -> T`: ATen's convolution.
 
     `x` is [N, C, *spatial]; `w` is [O, C/groups, *kernel] (transposed: [C, O/groups, *kernel]). `strides` is the memory
     layout in which the library returns the result.
@@ -534,7 +537,8 @@ class AttentionOp(TwOp):
 class AtenOp(TwOp):
     """`tw.aten "aten.sort.default" %x {arguments, strides, reason}`: any other ATen call, opaque.
 
-    `arguments` is the text of `ir/calls.py`; `strides` has an entry for each result. `reason` says why it was not imported.
+    `arguments` is the text of `ir/calls.py`; `strides` has an entry for each result. `reason` says why it was not
+    imported.
     """
 
     name = "tw.aten"

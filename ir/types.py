@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Self
 
 from xdsl.dialects import builtin
 from xdsl.dialects.builtin import StringAttr
@@ -219,57 +220,45 @@ class BufferType(ParametrizedAttribute, TypeAttribute):
 
 @irdl_attr_definition
 class ArenaType(ParametrizedAttribute, TypeAttribute):
-    """`!prog.arena`: one block of bytes that temporaries share."""
+    """`!prog.arena_type`: one block of bytes that temporaries share."""
 
     name = "prog.arena_type"
 
 
+class _ElementType(ParametrizedAttribute, TypeAttribute):
+    """A type with one parameter, the dtype of an element."""
+
+    element: StringAttr = param_def(BaseAttr(StringAttr))
+
+    @classmethod
+    def get(cls, dtype: str) -> Self:
+        return cls(StringAttr(dtype))
+
+    @property
+    def dtype(self) -> str:
+        return self.element.data
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> list[Attribute]:
+        with parser.in_angle_brackets():
+            return [_parse_dtype(parser)]
+
+    def print_parameters(self, printer: Printer) -> None:
+        printer.print_string(f"<{self.dtype}>")
+
+
 @irdl_attr_definition
-class RefType(ParametrizedAttribute, TypeAttribute):
+class RefType(_ElementType):
     """`!tile.ref<bf16>`: a pointer to elements of one type."""
 
     name = "tile.ref"
-    element: StringAttr = param_def(BaseAttr(StringAttr))
-
-    @classmethod
-    def get(cls, dtype: str) -> RefType:
-        return cls(StringAttr(dtype))
-
-    @property
-    def dtype(self) -> str:
-        return self.element.data
-
-    @classmethod
-    def parse_parameters(cls, parser: AttrParser) -> list[Attribute]:
-        with parser.in_angle_brackets():
-            return [_parse_dtype(parser)]
-
-    def print_parameters(self, printer: Printer) -> None:
-        printer.print_string(f"<{self.dtype}>")
 
 
 @irdl_attr_definition
-class ValueType(ParametrizedAttribute, TypeAttribute):
+class ValueType(_ElementType):
     """`!tile.value<f32>`: one element at the current point of the enclosing loops."""
 
     name = "tile.value"
-    element: StringAttr = param_def(BaseAttr(StringAttr))
-
-    @classmethod
-    def get(cls, dtype: str) -> ValueType:
-        return cls(StringAttr(dtype))
-
-    @property
-    def dtype(self) -> str:
-        return self.element.data
-
-    @classmethod
-    def parse_parameters(cls, parser: AttrParser) -> list[Attribute]:
-        with parser.in_angle_brackets():
-            return [_parse_dtype(parser)]
-
-    def print_parameters(self, printer: Printer) -> None:
-        printer.print_string(f"<{self.dtype}>")
 
 
 def contiguous_strides(shape: Sequence[IntExpr]) -> tuple[IntExpr, ...]:

@@ -103,7 +103,7 @@ class Fuser:
 
     def outputs(self, ops: set[Operation]) -> list[SSAValue]:
         """The values of a group that something outside needs, in program order."""
-        found = []
+        found: list[SSAValue] = []
         for op in sorted(ops, key=self.order.__getitem__):
             for result in op.results:
                 outside = any(reader not in ops for reader in self.readers.get(op, ()))
@@ -179,8 +179,9 @@ class Fuser:
         for readers in by_input.values():
             groups = list({id(self.groups[op]): self.groups[op] for op in readers}.values())
             for place, second in enumerate(groups):
-                for first in groups[max(0, place - SIBLING_WINDOW) : place]:
-                    if self.try_siblings(first, second):
+                for earlier in range(max(0, place - SIBLING_WINDOW), place):
+                    if self.try_siblings(groups[earlier], second):
+                        groups[earlier] = groups[place] = self.groups[next(iter(second.ops))]
                         break
 
     def try_siblings(self, first: Group, second: Group) -> bool:
@@ -444,8 +445,8 @@ def clone(op: Operation, values: dict[SSAValue, SSAValue]) -> Operation:
     """A copy of an op over mapped operands, at the same location; its results enter the map."""
     if op.regions:
         copy = op.clone(values)
-        for old, new in zip(op.walk(), copy.walk()):
-            new.location = old.location
+        for old_op, new_op in zip(op.walk(), copy.walk()):
+            new_op.location = old_op.location
         return copy
     new = type(op).create(
         operands=[values[o] for o in op.operands], result_types=[r.type for r in op.results],

@@ -1,6 +1,7 @@
 """Texts of the scalar functions and combiners in C++: one row for each of `ir/scalars.py`, one column for each kind.
 
-`{a}`, `{b}`, `{c}` are operands of one compute type `{t}`, whose number 1 is `{one}`. Functions called as `tw::name` are in `tilewright_math.h`.
+`{a}`, `{b}`, `{c}` are operands of one compute type `{t}`, whose number 1 is `{one}`. Functions called as `tw::name`
+are in `tilewright_math.h`.
 """
 
 from __future__ import annotations

@@ -72,8 +72,8 @@ TW_INLINE float to_float(float16 value) {
   return bits_as<float>(scaled | special | (bits & 0x8000) << 16);
 }
 
-// 8-bit floats of `Mantissa` bits. `HasInf`: overflow gives infinity; else (the "fn" formats) the largest number, as torch
-// saturates.
+// 8-bit floats of `Mantissa` bits. `HasInf`: overflow gives infinity; else (the "fn" formats) the largest number, as
+// torch saturates.
 template <int Mantissa, int Bias, bool HasInf>
 TW_INLINE uint32_t float8_bits(float value) {
   constexpr int shift = 23 - Mantissa;

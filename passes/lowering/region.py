@@ -141,7 +141,9 @@ class RegionEmitter(Walk):
         self.frames.append(Frame(loop, Block()))
         self.depth_of_name[loop.axis.name] = len(self.frames) - 1
 
-    def close(self, reduce: Sequence[str] = (), dtypes: Sequence[str] = (), values: Sequence[SSAValue] = ()) -> tile.ForOp:
+    def close(
+        self, reduce: Sequence[str] = (), dtypes: Sequence[str] = (), values: Sequence[SSAValue] = ()
+    ) -> tile.ForOp:
         frame = self.frames.pop()
         assert frame.loop is not None
         if reduce:
@@ -301,10 +303,10 @@ def _without_final_rounding(walk: RegionEmitter, value: SSAValue, index: Index) 
     """Storing rounds: skip a conversion to the very type that is stored."""
     op = value.owner
     if isinstance(op, tw.MapOp) and op in walk.ops and op.fn.data == "cast":
-        source, result = tw.tensor_type(op.args[0]), tw.tensor_type(op.result)
-        if result.dtype != compute_dtype(result.dtype) and compute_dtype(source.dtype) == compute_dtype(result.dtype):
-            if walk.kept.get(value) is None:
-                return op.args[0], index
+        source, result = tw.tensor_type(op.args[0]).dtype, tw.tensor_type(op.result).dtype
+        rounds_only = result != compute_dtype(result) and compute_dtype(source) == compute_dtype(result)
+        if rounds_only and walk.kept.get(value) is None:
+            return op.args[0], index
     return value, index
 
 

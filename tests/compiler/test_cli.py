@@ -62,7 +62,7 @@ def test_compile_json_is_the_statistics(file, tmp_path, capsys):
 def test_compile_to_a_directory(file, tmp_path, capsys):
     assert cli.main(["compile", str(file), "-o", str(tmp_path), "--dump-ir", str(tmp_path / "dumps")]) == 0
     names = sorted(path.name for path in tmp_path.glob("*.mlir"))
-    assert names[0] == "00_import.mlir" and names[-1].endswith("_prog.mlir")
+    assert names[0] == "00_import.mlir" and names[-1].endswith("_plan-memory.mlir")
     for name in names:
         text = (tmp_path / name).read_text()
         assert print_ir(parse_ir(text, name)) == text
