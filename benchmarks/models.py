@@ -70,7 +70,7 @@ def main() -> None:
         parser.error(f"unknown model {unknown[0]!r}; there are {', '.join(MODELS)}")
     rows = []
     table = Table("model", "dtype", "eager", "inductor", "tilewright", "over eager", "over inductor", "first call")
-    console = Console()
+    console = Console(width=max(Console().width, 110))
     for name in args.models or MODELS:
         for dtype in args.dtype or DTYPES:
             row = measure(name, dtype, args.rounds, small=args.small)

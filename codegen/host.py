@@ -49,7 +49,7 @@ def find_call(target: str) -> Callable[..., Any]:
         raise InputError(f"this torch has no operator {target!r}, which the program calls") from None
 
 
-_VARIABLES = ("args", "arena", "base", "frame", "status", "weights")
+_VARIABLES = ("args", "arena", "base", "frame", "status", "weights", "max", "min", "inf", "nan")
 
 
 class HostPrinter:
@@ -74,6 +74,7 @@ class HostPrinter:
         self.bound_names: list[str] = []
         self.home: dict[SSAValue, str] = {}  # where a value is made: "frame", "bind" or "body"
         self.symbols: list[str] = []
+        self.weights_at: dict[int, int] = {}  # place among the bound values -> place among the weights
         self.arena_size: IntExpr = 0
         self.arena_byte: dict[SSAValue, IntExpr] = {}
         self.results: list[str] = []
@@ -86,10 +87,10 @@ class HostPrinter:
         if value not in self.names:
             base = value.name_hint or fallback
             count = self.counts.get(base, 0)
-            while (name := f"{base}_{count}" if count else base) in self.taken:
+            while {name := f"{base}_{count}" if count else base, f"{name}_ptr"} & self.taken:
                 count += 1
             self.counts[base] = count + 1
-            self.taken.add(name)
+            self.taken |= {name, f"{name}_ptr"}
             self.names[value] = name
         return self.names[value]
 
@@ -98,10 +99,13 @@ class HostPrinter:
 
     def constant(self, prefix: str, value: Any) -> str:
         """A name in the program's globals that stands for an object."""
-        name = f"{prefix}_{len(self.globals)}"
         for known, existing in self.globals.items():
             if existing is value and known.startswith(prefix):
                 return known
+        count = len(self.globals)
+        while (name := f"{prefix}_{count}") in self.taken:
+            count += 1
+        self.taken.add(name)
         self.globals[name] = value
         return name
 
@@ -110,6 +114,8 @@ class HostPrinter:
         self.find_uses()
         block = self.function.body.block
         arguments: list[str] = []
+        symbols = self.function.attributes.get("symbols")
+        self.taken |= set(symbols.data) if isinstance(symbols, DictionaryAttr) else set()
         for position, arg in enumerate(block.args):
             name = self.name(arg, f"arg{position}")
             arguments.append(name)
@@ -140,11 +146,7 @@ class HostPrinter:
                 self.objects.update(op.args)
         for op in reversed(list(self.function.body.block.ops)):
             # A view of a temporary is an offset into the arena; of anything else it is made of the tensor.
-            if (
-                isinstance(op, prog.ViewOp)
-                and not isinstance(op.source.owner, (prog.BufferOp, prog.ViewOp))
-                and op.result in self.objects | self.pointers
-            ):
+            if isinstance(op, prog.ViewOp) and op.result in self.objects | self.pointers and not _in_arena(op.source):
                 self.objects.add(op.source)
 
     # Statements
@@ -157,19 +159,16 @@ class HostPrinter:
 
     def argument(self, position: int, arg: SSAValue, name: str) -> None:
         type = prog.buffer_type(arg)
-        home = "bind" if position in self.static else "body"
+        known = all(isinstance(d, int) for d in (*type.shape, *type.strides))
+        home = "bind" if position in self.static and known else "body"
         self.home[arg] = home
-        checks = []
-        if all(isinstance(d, int) for d in type.shape):
-            checks.append(f"{name}.shape != {tuple_text(type.shape)}")
-        if all(isinstance(s, int) for s in type.strides):
-            checks.append(f"{name}.stride() != {tuple_text(type.strides)}")
-        dtype = self.constant("dtype", torch_dtype(type.dtype))
-        checks.append(f"{name}.dtype is not {dtype}")
         if arg in self.pointers | self.objects:
-            adapted = f"adapt({name}, {position}, {tuple_text(type.shape)}, {tuple_text(type.strides)}, {dtype})"
-            self.line(home, f"if {' or '.join(checks)}: {name} = {adapted}")
+            dtype = self.constant("dtype", torch_dtype(type.dtype))
+            shape, strides = tuple_text(type.shape), tuple_text(type.strides)
+            checks = f"{name}.shape != {shape} or {name}.stride() != {strides} or {name}.dtype is not {dtype}"
+            self.line(home, f"if {checks}: {name} = adapt({name}, {position}, {shape}, {strides}, {dtype})")
             if home == "bind":
+                self.weights_at[len(self.bound_names)] = sorted(self.static).index(position)
                 self.bound_names.append(name)
         if arg in self.pointers:
             self.line(home, f"{self.pointer(arg)} = {name}.data_ptr()", self.pointer(arg))
@@ -209,11 +208,11 @@ class HostPrinter:
             self.line("body", f"{self.pointer(op.result)} = {name}.data_ptr()")
 
     def view(self, op: prog.ViewOp) -> None:
-        if op.result not in self.pointers | self.objects and not self.feeds_views(op.result):
-            return
         type, offset = prog.buffer_type(op.result), op.offset.data[0]
-        if self.home[op.source] == "frame":
+        if self.home.get(op.source) == "frame":
             self.temporary(op.result, self.arena_byte[op.source] + offset * itemsize(type.dtype), type)
+            return
+        if op.result not in self.pointers | self.objects:
             return
         name = self.name(op.result, "view")
         home = self.home[op.result] = self.home[op.source]
@@ -223,13 +222,6 @@ class HostPrinter:
         self.line(home, f"{name} = {source}.as_strided({shape}, {strides}, {at})", name)
         if op.result in self.pointers:
             self.line(home, f"{self.pointer(op.result)} = {name}.data_ptr()", self.pointer(op.result))
-
-    def feeds_views(self, value: SSAValue) -> bool:
-        return any(
-            isinstance(use.operation, prog.ViewOp)
-            and (use.operation.result in self.pointers | self.objects or self.feeds_views(use.operation.result))
-            for use in value.uses
-        )
 
     def launch(self, op: prog.LaunchOp) -> None:
         kernel = op.kernel.root_reference.data
@@ -343,6 +335,13 @@ _STATEMENTS: dict[type[Operation], Callable[[HostPrinter, Any], None]] = {
 }
 
 
+def _in_arena(value: SSAValue) -> bool:
+    """Whether a value is memory of the arena, seen through views."""
+    while isinstance(value.owner, prog.ViewOp):
+        value = value.owner.source
+    return isinstance(value.owner, prog.BufferOp)
+
+
 def _leaves(value: Any) -> list[Any]:
     if isinstance(value, dict):
         return _leaves(list(value.values()))
@@ -430,6 +429,7 @@ class HostProgram:
         printer = HostPrinter(function, tiles, self._static)
         self.source = printer.print()
         self._dynamic = bool(printer.symbols)
+        self._weights_at = printer.weights_at
         namespace: dict[str, Any] = {**printer.globals, **kernels}
         exec(compile(self.source, f"<host program of {function.sym_name.data}>", "exec"), namespace)
         self._run = namespace["run"]
@@ -458,7 +458,10 @@ class HostProgram:
         pointers = [t.data_ptr() for t in given]
         bound = self._bound
         if bound is None or bound[1] != pointers or any(a is not b for a, b in zip(bound[0], given)):
-            bound = self._bound = (given, pointers, self._bind(*given))
+            bound = (given, pointers, self._bind(*given))
+            # A weight in another layout was copied; changes made to it in place must be seen by the next call.
+            copied = any(bound[2][place] is not given[i] for place, i in self._weights_at.items())
+            self._bound = None if copied else bound
         return bound[2]
 
     def _frame(self) -> tuple[torch.Tensor, Any]:

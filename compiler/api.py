@@ -119,6 +119,12 @@ class CompiledModel:
 
         return write_report(self._compilation, self._signature, Path(path))
 
+    def write(self, directory: str | Path, name: str = "model") -> list[Path]:
+        """Write everything into a directory: numbered IR, kernels that run alone, host program, report, NAME.tw."""
+        from .directory import write_directory
+
+        return write_directory(self, Path(directory), name)
+
     def save(self, path: str | Path) -> Path:
         """Write a `.tw` artifact, which `load` runs without the model's source; gives its path.
 

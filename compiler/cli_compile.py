@@ -46,9 +46,7 @@ def run(args: argparse.Namespace) -> int:
         if args.output.suffix == ".tw":
             written = [model.save(args.output)]
         else:
-            from .directory import write_directory
-
-            written = write_directory(model, args.output, spec.name)
+            written = model.write(args.output, spec.name)
     if args.json:
         print(json.dumps(model.stats, indent=1, default=str))
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tilewright.codegen.cpp.standalone import write_standalone
 from tilewright.ir import prog, tile
@@ -11,7 +12,8 @@ from tilewright.ir.expr import hint, symbol
 from tilewright.ir.text import parse_ir
 from tilewright.ir.types import BufferType
 
-from .api import CompiledModel
+if TYPE_CHECKING:
+    from .api import CompiledModel
 
 LAST = "prog"  # another name for the stage after the last pass
 

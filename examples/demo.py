@@ -25,7 +25,6 @@ from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
 import tilewright  # noqa: E402
-from tilewright.directory import write_directory  # noqa: E402
 from tilewright.report import duration, quantity  # noqa: E402
 
 OUTPUT = ROOT / "build" / "demo"
@@ -108,7 +107,7 @@ def main() -> None:
     print_times(comparison, seconds)
     print_kernels(compilation)
 
-    written = write_directory(tilewright.compile(model, inputs), OUTPUT, "minilm")
+    written = tilewright.compile(model, inputs).write(OUTPUT, "minilm")
     record = {"machine": harness.machine(), "agreement": rows, "compile_seconds": seconds, **comparison.as_dict()}
     (OUTPUT / "demo.json").write_text(json.dumps(record, indent=1) + "\n")
     console.print(f"\nwrote {len(written) + 1} files to {OUTPUT.relative_to(ROOT)}/: IR dumps, kernels/, host.py, "

@@ -285,46 +285,68 @@ class Fuser:
             return 0.0
 
     def repeat_cheap_producers(self) -> None:
-        """Put a copy of a small group into each of its readers, where reading its inputs again costs less."""
+        """Compute a cheap value in each kernel that reads it, where reading its inputs again moves fewer bytes."""
+        for op in sorted(self.graph.compute, key=lambda o: -self.order[o]):
+            if op not in self.groups:
+                continue  # repeated with a later op
+            group = self.groups[op].ops
+            cone = self.cone(op)
+            readers = [r for o in cone for r in self.readers.get(o, ()) if r not in group]
+            if not readers or any(r not in self.groups for r in readers):
+                continue
+            if any(isinstance(o, (tw.ReduceOp, tw.ScanOp)) or o.results[0] in self.graph.demanded for o in cone):
+                continue
+            outside = list({id(self.groups[r]): self.groups[r].ops for r in readers}.values())
+            if self.pays_to_repeat(cone, group, outside):
+                self.remark("applied", f"{self.describe(cone)} is computed in each kernel that reads it", cone)
+                self.groups[op].ops -= cone
+                for freed in cone:
+                    del self.groups[freed]
+                self.graph.free |= cone  # from now on part of whoever reads it
+                self.graph.compute -= cone
+                self.connect()
+
+    def cone(self, op: Operation) -> set[Operation]:
+        """What `op` is computed from within its group, itself included."""
+        group = self.groups[op].ops
+        found: set[Operation] = set()
+        stack = [op]
+        while stack:
+            current = stack.pop()
+            if current not in found:
+                found.add(current)
+                stack += [v.owner for v in self.sources[current] if v.owner in group]  # type: ignore[misc]
+        return found
+
+    def pays_to_repeat(self, cone: set[Operation], group: set[Operation], outside: list[set[Operation]]) -> bool:
+        """Whether `outside`, groups that read values of `cone`, should compute them instead; `group` holds the cone."""
         target = self.context.target
-        unique = {id(g): g for g in self.groups.values()}
-        for group in sorted(unique.values(), key=lambda g: -self.first(g.ops)):
-            outputs = self.outputs(group.ops)
-            if any(v in self.graph.demanded for v in outputs) or self.domain(group.ops).cols:
-                continue
-            readers = {
-                id(self.groups[r]): self.groups[r]
-                for v in outputs for r in self.readers.get(v.owner, ())  # type: ignore[arg-type]
-                if r in self.groups and r not in group.ops
-            }
-            external = [r for v in outputs for r in self.readers.get(v.owner, ()) if r not in self.groups]  # type: ignore[arg-type]
-            if external or not readers:
-                continue
-            written = sum(map(self.size, outputs)) * (1 + len(readers))
-            read_once = sum(map(self.size, self.inputs(group.ops)))
-            saved = written + read_once - read_once * len(readers)
-            try:
-                extra = 0.0
-                for reader in readers.values():
-                    both = group.ops | reader.ops
-                    if len(both) > self.options.max_ops or (
-                        len(self.inputs(both)) + len(self.outputs(reader.ops)) > self.options.max_pointers
-                    ):
-                        raise CannotFuse("too large")
-                    extra += self.trial(both, self.outputs(reader.ops))[0] - self.extra_work(reader.ops)
-                extra += (len(readers) - 1) * self.work(group.ops)
-            except CannotFuse as reason:
-                self.report(group.ops, next(iter(readers.values())).ops, f"not computed twice: {reason}")
-                continue
-            if extra / (target.peak_flops / 4) > saved / target.cache_bandwidth + target.launch_seconds:
-                continue
-            for op in group.ops:
-                self.groups.pop(op)
-            self.graph.free |= group.ops  # from now on part of whoever reads it
-            self.graph.compute -= group.ops
-            self.connect()
-            self.remark("applied", f"{kernel_name(list(group.ops))} is computed in each of its {len(readers)} readers",
-                        group.ops)
+        inputs = self.inputs(cone)
+        written = [v for v in self.outputs(group) if v.owner in cone]
+        rest = group - cone
+        saved = sum(map(self.size, written)) + (0 if rest else sum(map(self.size, inputs)))
+        for reader in outside:
+            reads = self.inputs(reader)
+            saved += sum(self.size(v) for v in written if v in reads)
+            saved -= sum(self.size(v) for v in inputs if v not in reads)
+        gain = saved / target.cache_bandwidth + (0 if rest else target.launch_seconds)
+        if gain <= 0:
+            return False
+        extra = (len(outside) - (not rest)) * self.work(cone)
+        try:
+            for reader in outside:
+                both = cone | reader
+                if len(both) > self.options.max_ops:
+                    raise CannotFuse(f"more than {self.options.max_ops} ops")
+                if len(self.inputs(both)) + len(self.outputs(reader)) > self.options.max_pointers:
+                    raise CannotFuse(f"more than {self.options.max_pointers} tensors in one kernel")
+                extra += self.trial(both, self.outputs(reader))[0] - self.extra_work(reader)
+            if rest:
+                self.trial(group, [v for v in self.outputs(group) if v not in written])
+        except CannotFuse as reason:
+            self.report(cone, outside[0], f"not computed twice: {reason}")
+            return False
+        return extra / (target.peak_flops / 4) <= gain
 
     def work(self, ops: set[Operation]) -> float:
         return sum(
