@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,6 +44,11 @@ def compile_graph(
     Raises UnsupportedGraphError for a graph that cannot be imported, UnsupportedOpError for ops left to ATen when
     ``fallback="error"``, CompilerNotFoundError, KernelBuildError, PassError and NumericMismatchError.
     """
+    with collector_paused():
+        return _compile(graph_module, options, inputs)
+
+
+def _compile(graph_module: torch.fx.GraphModule, options: Options, inputs: Sequence[Any] | None) -> Compilation:
     clock = Clock()
     target = find_target(options.target)
     with clock.phase("import"):
@@ -174,6 +180,18 @@ class Clock:
             yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """No garbage collection meanwhile: compiling makes many objects that live, which the collector would walk again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def build(sources: Sequence[str], target: Target) -> tuple[dict[str, Any], list[Path]]:

@@ -76,8 +76,8 @@ class Signature:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_checks", [_Check(spec) for spec in self.inputs])
-        positional, named = self.in_spec.children()
-        flat = all(child.is_leaf() for child in (*positional.children(), *named.children()))
+        positional, named = _children(self.in_spec)
+        flat = all(child.is_leaf() for child in (*_children(positional), *_children(named)))
         object.__setattr__(self, "_flat", (positional.num_children, tuple(named.context or ())) if flat else None)
 
     def flatten(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
@@ -107,7 +107,7 @@ class Signature:
 
     def _rearrange(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
         """Leaves in the order of `in_spec`, for arguments given by position or by name as the caller likes."""
-        positional, named = self.in_spec.children()
+        positional, named = _children(self.in_spec)
         names = list(named.context or [])
         wanted = list(self.parameters[: positional.num_children])
         for name in kwargs:
@@ -172,6 +172,12 @@ class Signature:
             ) from None
         except (KeyError, TypeError, ValueError) as error:
             raise ArtifactError(f"the signature in the manifest does not read: {error}") from None
+
+
+def _children(spec: pytree.TreeSpec) -> list[pytree.TreeSpec]:
+    """The parts of a spec, which torch 2.11 to 2.13 spell in two ways."""
+    children = getattr(spec, "children", None)
+    return list(children() if callable(children) else spec.children_specs)
 
 
 class _Check:

@@ -272,7 +272,10 @@ class Maker:
         size = x.shape[dim]
         draws: list[tuple[str, tuple[Any, ...]]] = [
             ("permute", (tuple(choose.sample(range(x.dim()), x.dim())),)), ("flip", ([dim],)),
-            ("slice", (dim, choose.randint(0, size // 2), choose.randint(size // 2, size), choose.choice([1, 1, 2, 3]))),
+            (
+                "slice",
+                (dim, choose.randint(0, size // 2), choose.randint(size // 2, size), choose.choice([1, 1, 2, 3])),
+            ),
             ("roll", (choose.randint(0, 3), dim)), ("chunk", (dim,)), ("contiguous", ()), ("clone", ()),
             ("expand", (tuple(choose.choice(self.sizes) if d == 1 else d for d in x.shape),)),
             ("tril", (choose.randint(-1, 1),)), ("arange", (dim,)),
@@ -295,7 +298,8 @@ class Maker:
             return None
         x = self.pool[first]
         dim = self.random.randrange(x.dim())
-        others = [self._any(lambda y: y.dtype == x.dtype and y.dim() == x.dim()) for _ in range(self.random.randint(1, 2))]
+        count = self.random.randint(1, 2)
+        others = [self._any(lambda y: y.dtype == x.dtype and y.dim() == x.dim()) for _ in range(count)]
         places = [first, *(o for o in others if o is not None)]
         self.random.shuffle(places)
         return Step(self.random.choice(["cat", "cat", "stack"]), tuple(places), (dim,))
@@ -305,7 +309,8 @@ class Maker:
         index = self._any(lambda x: x.dtype == I64 and x.numel() <= 64)
         if place is None or index is None:
             return None
-        return Step(self.random.choice(["gather", "pick"]), (place, index), (self.random.randrange(self.pool[place].dim()),))
+        name = self.random.choice(["gather", "pick"])
+        return Step(name, (place, index), (self.random.randrange(self.pool[place].dim()),))
 
     def _draw_product(self) -> Step | None:
         first = self._any(lambda x: x.dim() >= 2 and _is_float(x))
@@ -315,8 +320,8 @@ class Maker:
         second = self._any(lambda y: y.dim() >= 2 and y.dtype == x.dtype and y.shape[-2] == x.shape[-1])
         if second is not None:
             return Step("matmul", (first, second))
-        return Step("linear", (first, self._any(lambda y: y.dim() == 2 and y.dtype == x.dtype and y.shape[-1] == x.shape[-1])
-                               or first))
+        weight = self._any(lambda y: y.dim() == 2 and y.dtype == x.dtype and y.shape[-1] == x.shape[-1])
+        return Step("linear", (first, weight or first))
 
 
 _DRAWS: list[Callable[[Maker], Step | None]] = [

@@ -95,6 +95,7 @@ class LoopPrinter(Writer):
             return
         accumulators = self.accumulators(op)
         self.declare_accumulators(accumulators)
+        self._declare_scans(op)
         block = self.sum_block(op, accumulators)
         if block is None:
             self._counted(op, accumulators, "0", self.index(op.trip_count))
@@ -139,7 +140,6 @@ class LoopPrinter(Writer):
 
     def _counted(self, op: ForOp, accumulators: list[Accumulator], start: str, stop: str) -> None:
         """`for (i = start; i < stop; ++i) { ... }`, in lanes where it may be."""
-        self._declare_scans(op)
         if op.kind.data != "serial" and is_leaf(op):
             self._simd_pragma(op, accumulators)
         with self.scope():

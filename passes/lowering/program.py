@@ -28,7 +28,8 @@ from ..fusion_graph import (
     view_strides,
 )
 from .indexing import equal_strides, is_dense, reshape_strides
-from .region import kernel_name, lower_region
+from .names import kernel_name
+from .region import lower_region
 
 
 @register

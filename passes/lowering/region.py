@@ -7,7 +7,6 @@ it depends on. A value that several phases need and that costs more to compute t
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,15 +24,15 @@ from tilewright.ir.types import RefType, ScalarAttr, TensorType
 
 from .indexing import Index, dot
 from .loops import AccessWalk, Loop, Nest, choose_nest
-from .walk import Mask, Walk, domain_for
+from .names import region_location
+from .phases import PhasePlan
+from .walk import Mask, Walk, domain_for, zero_of
 
 SUM_BLOCK = {"vector": 512, "serial": 64, "parallel": 64}
 """Elements by kind of loop: longer float sums are added up in blocks (`tile.for ... block`). ATen adds pairwise; these
 lengths (32 or 64 additions one after the other in a lane) keep the error near its."""
 SCRATCH_LIMIT = 64 << 10
 """Bytes: a row of scratch must stay in the nearest caches."""
-RECOMPUTE_LIMIT = 4
-"""Cost (adds and loads) up to which a value is computed again in a later phase instead of kept."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ class RegionEmitter(Walk):
             dtype = compute_dtype(tw.tensor_type(value).dtype)
             result = self.emit_once(
                 (kept.ref, kept.offset), lambda: tile.LoadOp.make(kept.ref, kept.offset, dtype),
-                self.depth([kept.offset]), value.name_hint,
+                self.depth([kept.offset]), _hint(value),
             )
             self.memo[key] = result
             self.frames[result.depth].keys.append(("memo", key))
@@ -166,12 +165,10 @@ class RegionEmitter(Walk):
     def load(self, value: SSAValue, index: Index, mask: Mask) -> Emitted:
         type = tw.tensor_type(value)
         dtype = type.dtype
-        if any(d == 0 for d in type.shape):
-            return self.constant(_zero(dtype), type)  # nothing to read, not even outside of an empty loop
         offset = self.ranges.simplify(dot(index, self.strides[value]))
         return self.emit_once(
             (value, offset, mask),
-            lambda: tile.LoadOp.make(self.refs[value], offset, compute_dtype(dtype), mask, _zero(dtype)),
+            lambda: tile.LoadOp.make(self.refs[value], offset, compute_dtype(dtype), mask, zero_of(dtype)),
             # Inside the loops over the tensor's own dims, which may be empty, also where a stride of 0 drops them.
             self.depth([offset, *mask, *(i for i, d in zip(index, type.shape) if not isinstance(d, int))]),
             value.name_hint,
@@ -181,7 +178,10 @@ class RegionEmitter(Walk):
         dtype = compute_dtype(type.dtype)
         if DTYPES[dtype].is_float:
             value = float(value)
-        return self.emit_once((ScalarAttr(value), dtype), lambda: tile.ConstantOp.make(value, dtype), 0)
+        outer, self.location = self.location, None  # shared by many lines
+        made = self.emit_once((ScalarAttr(value), dtype), lambda: tile.ConstantOp.make(value, dtype), 0)
+        self.location = outer
+        return made
 
     def integer(self, expr: IntExpr, type: TensorType) -> Emitted:
         value = self.emit_once(("expr", expr), lambda: tile.ExprOp.make(expr), self.depth([expr]))
@@ -240,7 +240,7 @@ class RegionEmitter(Walk):
 
     # The program
     def run(self) -> None:
-        plan = PhasePlan(self)
+        plan = PhasePlan(self.ordered, self.outputs, self.domain)
         for loop in self.nest.rows:
             self.open(loop)
         if not self.nest.cols:
@@ -249,12 +249,27 @@ class RegionEmitter(Walk):
                     self.reduced[op] = self.reduce_nothing(op)
             self.store_outputs(range(len(self.outputs)))
         else:
-            plan.keep_values()
+            self.keep_values(plan)
             for self.phase in range(plan.levels + 1):
                 self.run_phase(plan)
             self.store_outputs(plan.row_outputs)
         for _ in self.nest.rows:
             self.close()
+
+    def keep_values(self, plan: PhasePlan) -> None:
+        """Give the values that the plan keeps a place: the result they are stored to anyway, else a row of scratch."""
+        if len(self.nest.cols) != 1 or plan.levels == 0 or any(loop.kind == "vector" for loop in self.nest.rows):
+            return  # lanes that run over rows would need scratch each
+        axis = self.nest.cols[0].axis
+        for value, kept in plan.kept().items():
+            dtype = compute_dtype(tw.tensor_type(value).dtype)
+            if kept.output is not None:
+                offset = self.output_offset(kept.output)
+                self.kept[value] = Kept(self.output_refs[kept.output], offset, kept.phase, True)
+            elif isinstance(axis.extent, int) and axis.extent * itemsize(dtype) <= SCRATCH_LIMIT:
+                alloc = tile.AllocOp.make(axis.extent, dtype)
+                self.emit(alloc, len(self.frames) - 1, f"{_hint(value)}_row")
+                self.kept[value] = Kept(alloc.result, symbol(axis.name), kept.phase, False)
 
     def reduce_nothing(self, op: tw.ReduceOp) -> Emitted:
         """A reduction over dims of size 1 is its operand."""
@@ -299,6 +314,11 @@ class RegionEmitter(Walk):
         return self.ranges.simplify(dot(index, self.output_strides[position]))
 
 
+def _hint(value: SSAValue) -> str | None:
+    """The model's name for a value, else what computes it."""
+    return value.name_hint or (value.owner.fn.data if isinstance(value.owner, tw.MapOp) else None)
+
+
 def _without_final_rounding(walk: RegionEmitter, value: SSAValue, index: Index) -> tuple[SSAValue, Index]:
     """Storing rounds: skip a conversion to the very type that is stored."""
     op = value.owner
@@ -308,161 +328,6 @@ def _without_final_rounding(walk: RegionEmitter, value: SSAValue, index: Index) 
         if rounds_only and walk.kept.get(value) is None:
             return op.args[0], index
     return value, index
-
-
-def _zero(dtype: str) -> bool | int | float:
-    return False if dtype == "bool" else 0.0 if DTYPES[dtype].is_float else 0
-
-
-class PhasePlan:
-    """Which reductions and which outputs belong to which phase, and what is kept between phases."""
-
-    def __init__(self, emitter: RegionEmitter):
-        self.emitter = emitter
-        self.level: dict[SSAValue, int] = {}
-        for op in emitter.ordered:
-            level = max([0, *(self.level.get(o, 0) for o in op.operands)])
-            for result in op.results:
-                self.level[result] = level + 1 if isinstance(op, tw.ReduceOp) else level
-        reduces = [op for op in emitter.ordered if isinstance(op, tw.ReduceOp)]
-        self.levels = max([0, *(self.level[op.result] for op in reduces)])
-        self.reductions: list[list[tw.ReduceOp]] = [
-            [op for op in reduces if self.level[op.result] == level + 1] for level in range(self.levels)
-        ]
-        self.outputs: list[list[int]] = [[] for _ in range(self.levels + 1)]
-        self.row_outputs: list[int] = []
-        for position, value in enumerate(emitter.outputs):
-            if emitter.domain.is_full(tw.tensor_type(value).shape):
-                self.outputs[self.level[value]].append(position)
-            else:
-                self.row_outputs.append(position)
-
-    def roots(self, phase: int) -> list[SSAValue]:
-        """The values that the phase's loop computes for their own sake."""
-        sources = [op.source for op in self.reductions[phase]] if phase < self.levels else []
-        return sources + [self.emitter.outputs[i] for i in self.outputs[phase]]
-
-    def cone(self, roots: Sequence[SSAValue]) -> set[SSAValue]:
-        """The region's values, one for each point of the domain, that the roots are computed from."""
-        found: set[SSAValue] = set()
-        stack = list(roots)
-        while stack:
-            value = stack.pop()
-            op = value.owner
-            if value in found or not isinstance(op, Operation) or op not in self.emitter.ops:
-                continue
-            if isinstance(op, tw.ReduceOp):
-                continue
-            found.add(value)
-            stack.extend(op.operands)
-        return found
-
-    def cost(self, value: SSAValue) -> int:
-        """Adds and loads to compute one element of the value from memory."""
-        emitter = self.emitter
-        total = 0
-        seen: set[SSAValue] = set()
-        stack = [value]
-        while stack:
-            current = stack.pop()
-            if current in seen:
-                continue
-            seen.add(current)
-            op = current.owner
-            if isinstance(op, tw.ReduceOp):
-                continue
-            full = emitter.domain.is_full(tw.tensor_type(current).shape)
-            if not isinstance(op, Operation) or op not in emitter.ops:
-                total += full * (1 if itemsize(tw.tensor_type(current).dtype) >= 4 else 2)
-                continue
-            if isinstance(op, tw.MapOp):
-                total += full * SCALARS[op.fn.data].cost
-            if isinstance(op, (tw.GatherOp, tw.ConcatOp, tw.PadOp)):
-                total += 4
-            stack.extend(op.operands)
-        return total
-
-    def keep_values(self) -> None:
-        """Decide what later phases read back: outputs of theirs stored earlier, else scratch."""
-        emitter = self.emitter
-        if len(emitter.nest.cols) != 1 or self.levels == 0:
-            return
-        if any(loop.kind == "vector" for loop in emitter.nest.rows):
-            return  # lanes run over rows: scratch would be needed for each lane
-        axis = emitter.nest.cols[0].axis
-        cones = [self.cone(self.roots(p)) for p in range(self.levels + 1)]
-        phases = {v: [p for p, cone in enumerate(cones) if v in cone] for v in set().union(*cones)}
-        # Last first: whether a reader is kept decides whether its operands are needed again.
-        for op in reversed(emitter.ordered):
-            value = op.results[0]
-            used = phases.get(value, [])
-            if len(used) < 2 or not isinstance(op, tw.MapOp):
-                continue
-            type = tw.tensor_type(value)
-            if not emitter.domain.is_full(type.shape) or not self.entered(value, used[1:], phases):
-                continue
-            if self.cost(value) <= RECOMPUTE_LIMIT:
-                continue
-            dtype = compute_dtype(type.dtype)
-            output = self.output_position(value)
-            if output is not None and dtype == type.dtype and self.level[value] == used[0]:
-                offset = emitter.output_offset(output)
-                emitter.kept[value] = Kept(emitter.output_refs[output], offset, used[0], True)
-            elif isinstance(axis.extent, int) and axis.extent * itemsize(dtype) <= SCRATCH_LIMIT:
-                alloc = tile.AllocOp.make(axis.extent, dtype)
-                alloc.result.name_hint = f"{value.name_hint or op.fn.data}_row"
-                emitter.emit(alloc, len(emitter.frames) - 1)
-                emitter.kept[value] = Kept(alloc.result, symbol(axis.name), used[0], False)
-
-    def entered(self, value: SSAValue, later: Sequence[int], phases: Mapping[SSAValue, list[int]]) -> bool:
-        """Whether a later phase needs the value itself, not only something kept that was computed from it."""
-        for phase in later:
-            if any(root is value for root in self.roots(phase)):
-                return True
-            for use in value.uses:
-                reader = use.operation.results[0] if use.operation.results else None
-                if reader is None or phase not in phases.get(reader, ()):
-                    continue
-                if phases[reader][0] == phase or reader not in self.emitter.kept:
-                    return True
-        return False
-
-    def output_position(self, value: SSAValue) -> int | None:
-        return next((i for i, v in enumerate(self.emitter.outputs) if v is value), None)
-
-
-_DIGITS = re.compile(r"(_\d+)+$")
-
-
-def kernel_name(ops: Sequence[Operation]) -> str:
-    """A name from the model's own operations: ``add_native_layer_norm``."""
-    names: dict[str, None] = {}
-    for op in ops:
-        location = op.location
-        for part in getattr(location, "locations", [location]):
-            if isinstance(part, NameLoc):
-                names[_DIGITS.sub("", part.desc.data)] = None
-    if not names:
-        for op in ops:
-            if isinstance(op, (tw.MapOp, tw.ReduceOp, tw.ScanOp)):
-                names[op.fn.data] = None
-            elif not isinstance(op, (tw.YieldOp, tw.ConstantOp)):
-                names[op.name.removeprefix("tw.")] = None
-    interesting = [n for n in names if n not in _DULL] or list(names)
-    kept = interesting if len(interesting) <= 4 else [*interesting[:2], *interesting[-2:]]
-    text = re.sub(r"\W", "_", "_".join(kept)) or "copy"
-    if "_" not in text.strip("_") or text in _WORDS_OF_CPP:
-        text += "_kernel"  # `exp` is a function of C's and `not` a word of C++'s and of Python's
-    return text if text[0].isalpha() else f"k{text}"
-
-
-_WORDS_OF_CPP = {"and_eq", "not_eq", "or_eq", "xor_eq", "static_cast", "const_cast", "thread_local"}
-
-
-_DULL = {
-    "view", "_unsafe_view", "reshape", "permute", "t", "transpose", "unsqueeze", "squeeze", "expand", "slice",
-    "select", "clone", "_to_copy", "alias", "scalar_tensor", "cast", "broadcast", "iota", "arange", "full", "detach",
-}
 
 
 def lower_region(
@@ -495,7 +360,7 @@ def lower_region(
     kernel = tile.KernelOp.make(
         name, "loop", body, range(len(inputs), len(inputs) + len(outputs)), sizes
     )
-    kernel.location = fuse_locations(op.location for op in ops)
+    kernel.location = region_location(ops)
     return kernel
 
 

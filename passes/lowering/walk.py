@@ -165,7 +165,11 @@ class Walk:
         key = (value, index, mask)
         if key not in self.memo:
             owner = value.owner
-            if isinstance(owner, Operation) and owner in self.ops:
+            result = tw.tensor_type(value)
+            if any(d == 0 for d in result.shape):
+                # Nothing is read, divided or looked up: the kernel may do what does not vary before an empty loop.
+                self.memo[key] = self.constant(zero_of(result.dtype), result)
+            elif isinstance(owner, Operation) and owner in self.ops:
                 self.memo[key] = _HANDLERS[type(owner)](self, owner, index, mask)
             else:
                 self.memo[key] = self.load(value, index, mask)
@@ -218,6 +222,11 @@ class Walk:
         if isinstance(owner, _PLAIN_VIEWS):
             return self.integer_expr(owner.source, view_index(owner, index, self.ranges))
         return None
+
+
+def zero_of(dtype: str) -> bool | int | float:
+    """Zero as an element of that type."""
+    return False if dtype == "bool" else 0.0 if DTYPES[dtype].is_float else 0
 
 
 _INTEGER_FUNCTIONS: dict[str, Callable[..., IntExpr]] = {
@@ -303,7 +312,7 @@ def _concat(walk: Walk, op: tw.ConcatOp, index: Index, mask: Mask) -> Any:
             pieces.append((upper, walk.visit(arg, source, mask + lower + upper)))
         start = start + size
     if not pieces:
-        return walk.constant(False if type.dtype == "bool" else 0, type)
+        return walk.constant(zero_of(type.dtype), type)
     result = pieces[-1][1]
     for condition, value in reversed(pieces[:-1]):
         result = walk.select(condition, value, result, type) if condition else value

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from xdsl.ir import SSAValue
 
@@ -118,14 +117,18 @@ FUSED: dict[str, Fusion] = {
     "softmax_of_matrices": Fusion(Case("T[s0, 3, 5]", lambda b, x: softmax(b, x, dims=(1, 2)))),
     "layer_norm": Fusion(Case("T[s0, 19] T[19]", layer_norm, "f32 bf16")),
     "rms_norm": Fusion(Case("T[s0, 19] T[19] T[s0, 19]", rms_norm, "f32 bf16")),
-    "reduction_epilogue": Fusion(Case("T[s0, 7] T[s0, 1]", lambda b, x, y: b.map("tanh", b.map("add", b.reduce("sum", x, [1]), y)))),
+    "reduction_epilogue": Fusion(
+        Case("T[s0, 7] T[s0, 1]", lambda b, x, y: b.map("tanh", b.map("add", b.reduce("sum", x, [1]), y)))
+    ),
     "column_reduction": Fusion(Case("T[s0, 7]", lambda b, x: b.map("neg", b.reduce("max", x, [0])), "f32 bf16 i64 u8")),
     "siblings": Fusion(Case("T[s0, 1009]", siblings)),
     "views": Fusion(Case("T[s0, 6]", heads)),
     "rotary": Fusion(Case("T[s0, 8] T[s0, 8] T[s0, 8]", rotate, "f32 bf16")),
     "gather": Fusion(Case("T[9, 6] i64[s0] T[s0, 6]", embedding)),
     "pad": Fusion(Case("T[s0, 7]", windows, "f32 i64")),
-    "concat": Fusion(Case("T[s0, 3] T[s0, 5]", lambda b, x, y: b.map("abs", b.concat([x, b.map("neg", y)], 1)), "f32 i64")),
+    "concat": Fusion(
+        Case("T[s0, 3] T[s0, 5]", lambda b, x, y: b.map("abs", b.concat([x, b.map("neg", y)], 1)), "f32 i64")
+    ),
     "scan": Fusion(Case("T[s0, 7]", running)),
     "mask_of_positions": Fusion(Case("T[s0, 7]", causal)),
     "argmax": Fusion(Case("T[s0, 7]", lambda b, x: b.reduce("argmax", b.map("abs", x), [1]), "f32 i64")),
