@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, ModuleOp, StringAttr
+from xdsl.dialects.builtin import ArrayAttr, ModuleOp, StringAttr
 from xdsl.dialects.func import FuncOp
 from xdsl.ir import Operation, SSAValue
 
@@ -21,6 +21,7 @@ from tilewright.ir import calls, prog, tile
 from tilewright.ir.dtypes import DTYPES, itemsize
 from tilewright.ir.errors import InputError
 from tilewright.ir.expr import IntExpr
+from tilewright.ir.interpreter import argument_symbols
 from tilewright.ir.text import file_lines
 from tilewright.ir.types import BufferType, DimsAttr
 
@@ -114,8 +115,7 @@ class HostPrinter:
         self.find_uses()
         block = self.function.body.block
         arguments: list[str] = []
-        symbols = self.function.attributes.get("symbols")
-        self.taken |= set(symbols.data) if isinstance(symbols, DictionaryAttr) else set()
+        self.taken |= argument_symbols(self.function).keys()
         for position, arg in enumerate(block.args):
             name = self.name(arg, f"arg{position}")
             arguments.append(name)
@@ -129,13 +129,10 @@ class HostPrinter:
         return self.assemble(arguments)
 
     def symbol_sources(self, arguments: list[str]) -> list[tuple[str, str]]:
-        attribute = self.function.attributes.get("symbols")
-        found = []
-        for symbol, source in (attribute.data.items() if isinstance(attribute, DictionaryAttr) else ()):
-            assert isinstance(source, DimsAttr)
-            place = source.ints()
-            found.append((symbol, arguments[place[0]] + (f".shape[{place[1]}]" if len(place) == 2 else "")))
-        return found
+        return [
+            (symbol, arguments[place[0]] + (f".shape[{place[1]}]" if len(place) == 2 else ""))
+            for symbol, place in argument_symbols(self.function).items()
+        ]
 
     def find_uses(self) -> None:
         """Which values are needed as tensors, which as addresses."""

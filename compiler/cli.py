@@ -78,7 +78,13 @@ def _run(name: str, words: list[str]) -> int:
     parser = argparse.ArgumentParser(prog=f"tilewright {name}", description=command.help, allow_abbrev=False)
     module.add_arguments(parser)
     try:
-        args = parser.parse_args([f"{word}={command.bare[word]}" if word in command.bare else word for word in words])
+        args, unknown = parser.parse_known_args(
+            [f"{word}={command.bare[word]}" if word in command.bare else word for word in words]
+        )
+        if unknown:
+            flags = [flag for action in parser._actions for flag in action.option_strings]
+            close = nearest(unknown[0].partition("=")[0], flags)
+            parser.error(f"unrecognized arguments: {' '.join(unknown)}{close}")
     except SystemExit as stop:  # argparse has printed its help or its error
         return int(stop.code or 0)
     status = module.run(args)

@@ -31,10 +31,19 @@ _DECOMPOSED = (
 Table = dict[OpOverload, Callable[..., Any]]
 
 
+def _layer_norm_backward(grad: Any, input: Any, shape: Any, mean: Any, rstd: Any, weight: Any, *rest: Any) -> Any:
+    """Taken apart only for halves with float weights, as autocast makes them: tracing says that mean and rstd are halves,
+    and ATen's own kernel then wants floats."""
+    if weight is None or weight.dtype == input.dtype:
+        return NotImplemented
+    op = aten.native_layer_norm_backward.default
+    return get_decompositions([op])[op](grad, input, shape, mean, rstd, weight, *rest)
+
+
 @lru_cache(maxsize=1)
 def backend_table() -> Table:
     """For AOTAutograd behind torch.compile."""
-    found = get_decompositions(_DECOMPOSED)
+    found = {**get_decompositions(_DECOMPOSED), aten.native_layer_norm_backward.default: _layer_norm_backward}
     return {op: function for op, function in found.items() if isinstance(op, OpOverload) and op not in RULES}
 
 

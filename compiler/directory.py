@@ -11,6 +11,9 @@ from tilewright.ir import prog, tile
 from tilewright.ir.expr import hint, symbol
 from tilewright.ir.text import parse_ir
 from tilewright.ir.types import BufferType
+from tilewright.passes.manager import write_dump
+
+from .fallback import AtenGraph
 
 if TYPE_CHECKING:
     from .api import CompiledModel
@@ -23,7 +26,7 @@ def write_directory(model: CompiledModel, directory: Path, name: str) -> list[Pa
 
     ::
 
-        00_import.mlir …         the IR after each stage
+        00_import.mlir …         the IR after each stage, with its provenance on line 1
         kernels/                 one folder a kernel: kernel.cpp, kernel.mlir, kernel.py (checks and times it)
         host.py                  the host program
         report.html, stats.json  what was decided, and the same as data
@@ -31,11 +34,12 @@ def write_directory(model: CompiledModel, directory: Path, name: str) -> list[Pa
     """
     directory.mkdir(parents=True, exist_ok=True)
     compilation = model.compilation
-    stages = [stage for stage in compilation.stages if stage != LAST]
-    files = {f"{i:02}_{stage}.mlir": compilation.stages[stage] for i, stage in enumerate(stages)}
-    files["host.py"] = compilation.host_source
-    files["stats.json"] = json.dumps(model.stats, indent=1, default=str) + "\n"
-    written = []
+    texts = [text for stage, text in compilation.stages.items() if stage != LAST]
+    entries = [row["entry"] for row in model.stats["passes"]]
+    files = {"host.py": compilation.host_source, "stats.json": json.dumps(model.stats, indent=1, default=str) + "\n"}
+    written = [] if isinstance(compilation, AtenGraph) else [
+        write_dump(directory, position, entries, compilation.target, text) for position, text in enumerate(texts)
+    ]
     for file, text in files.items():
         if text:
             (directory / file).write_text(text)

@@ -20,7 +20,7 @@ from tilewright.codegen.cpp import print_files, print_kernel
 from tilewright.codegen.host import HostProgram
 from tilewright.ir import prog, tile, tw
 from tilewright.ir.cost import kernel_cost, predicted_seconds
-from tilewright.ir.errors import UnsupportedOpError
+from tilewright.ir.errors import OptionValueError, UnsupportedOpError
 from tilewright.ir.target import Target
 from tilewright.ir.target import target as find_target
 from tilewright.ir.text import file_lines, parse_ir, print_ir
@@ -42,7 +42,8 @@ def compile_graph(
 
     `inputs` are example inputs for ``verify="numeric"`` (without the graph's own constants; random ones if None).
     Raises UnsupportedGraphError for a graph that cannot be imported, UnsupportedOpError for ops left to ATen when
-    ``fallback="error"``, CompilerNotFoundError, KernelBuildError, PassError and NumericMismatchError.
+    ``fallback="error"``, OptionValueError for passes that do not end in a program, CompilerNotFoundError,
+    KernelBuildError, PassError and NumericMismatchError.
     """
     with collector_paused():
         return _compile(graph_module, options, inputs)
@@ -64,8 +65,12 @@ def _compile(graph_module: torch.fx.GraphModule, options: Options, inputs: Seque
     )
     with clock.phase("passes"):
         records = manager.run(module)
-    if not any(isinstance(op, prog.ReturnOp) for op in module.walk()):
-        raise ValueError(f"the pipeline {options.passes!r} does not end in a program: it needs lower and plan-memory")
+    left = {type(op) for op in module.walk()}
+    if prog.ReturnOp not in left or prog.AllocOp in left:
+        raise OptionValueError(
+            f"the passes {options.passes!r} do not end in a program with its memory planned: lower and plan-memory are "
+            "needed"
+        )
     with clock.phase("print"):
         kernels = [op for op in module.body.block.ops if isinstance(op, tile.KernelOp)]
         sources = print_files(kernels, target)

@@ -224,6 +224,12 @@ def _verify_interface(function: FuncOp, stage: str, bound: set[str]) -> None:
         _verify_result_sizes(function, names.count("int") - returned.count("int"), bound)
     _verify_layouts(function, "arg_strides", [argument.type for argument in function.body.block.args])
     _verify_layouts(function, "result_strides", given)
+    owners = function.attributes.get("result_owners", DimsAttr([0] * len(given)))
+    _require(
+        isinstance(owners, DimsAttr) and all(type(owner) is int for owner in owners.data)
+        and len(owners.data) == len(given),
+        function, f"result_owners has no integer for each of {len(given)} tensors",
+    )
 
 
 def _verify_result_sizes(function: FuncOp, count: int, bound: set[str]) -> None:

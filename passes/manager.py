@@ -22,11 +22,12 @@ from xdsl.ir import Operation
 from tilewright.ir.cost import count_ops, module_cost, peak_bytes
 from tilewright.ir.errors import OptionValueError, PassError, TilewrightError, VerifyError, nearest
 from tilewright.ir.stages import STAGES, stage_of, verify_stage
+from tilewright.ir.target import Target
 from tilewright.ir.text import ops_around, print_ir
 from tilewright.ir.version import VERSION
 
 from .base import Pass, PassContext
-from .pipelines import pass_text, pipeline_text
+from .pipelines import pass_text
 
 VERIFY_LEVELS = ("off", "ir", "numeric")
 
@@ -170,36 +171,12 @@ class PassManager:
             self.verifier.check(module, pass_text(item), item.numerics)
         return stage
 
-    def provenance(self, position: int) -> str:
-        """Line 1 of the dump after pass `position` (0: before any)."""
-        target = self.context.target
-        parts = [f"// tilewright {VERSION}", "import"]
-        if position:
-            entry = pass_text(self.passes[position - 1])
-            parts[1] = f"after pass {position} of {len(self.passes)}: {entry}"
-        parts.append(f'pipeline "{pipeline_text(self.passes)}"')
-        parts.append(f"target {target.name}" + (f" {target.isa}" if target.isa != target.name else ""))
-        if position:
-            parts.append(f"reproduce: {self._reproduce(self.dump_name(position - 1), position)}")
-        return "; ".join(parts)
-
-    def dump_name(self, position: int) -> str:
-        """``03_fuse.mlir``."""
-        name = self.passes[position - 1].name.replace("-", "_") if position else "import"
-        return f"{position:02}_{name}.mlir"
-
-    def _reproduce(self, file: str | Path, position: int) -> str:
-        entry = pass_text(self.passes[position - 1]).replace('"', '\\"')
-        return f'tilewright opt {file} -p "{entry}"'
-
     def _dump(self, position: int, module: ModuleOp, directory: Path | None = None) -> Path | None:
         directory = directory or self.dump_dir
         if directory is None:
             return None
-        directory.mkdir(parents=True, exist_ok=True)
-        path = directory / self.dump_name(position)
-        path.write_text(f"{self.provenance(position)}\n{print_ir(module)}", encoding="utf-8")
-        return path
+        entries = [pass_text(item) for item in self.passes]
+        return write_dump(directory, position, entries, self.context.target, print_ir(module))
 
     def _failure(self, error: Exception, position: int, good: Path | None) -> TilewrightError:
         """The error to raise for what pass `position` raised."""
@@ -207,7 +184,7 @@ class PassManager:
             good = self._rebuild(position - 1)
         entry = pass_text(self.passes[position - 1])
         what = f"pass {position} of {len(self.passes)}, {entry},"
-        where = [f"  the IR before it: {good}", f"  to see it again: {self._reproduce(good, position)}"] if good else []
+        where = [f"  the IR before it: {good}", f"  to see it again: {_reproduce(good, entry)}"] if good else []
         where += _neighbours(getattr(error, "op", None))
         if isinstance(error, TilewrightError) and not isinstance(error, VerifyError):
             error.add_note("\n".join([f"  in {what[:-1]}", *where]))
@@ -236,6 +213,35 @@ class PassManager:
         for position, item in enumerate(self.passes[:last], 1):
             item.run(module, context)
             yield position, pass_text(item), module
+
+
+def write_dump(directory: Path, position: int, entries: Sequence[str], target: Target, text: str) -> Path:
+    """Write the IR after entry `position` of a pipeline (0: before any) as ``03_fuse.mlir``, with its provenance."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / _dump_name(position, entries)
+    path.write_text(f"{_provenance(position, entries, target)}\n{text}", encoding="utf-8")
+    return path
+
+
+def _dump_name(position: int, entries: Sequence[str]) -> str:
+    name = entries[position - 1].partition("{")[0].replace("-", "_") if position else "import"
+    return f"{position:02}_{name}.mlir"
+
+
+def _provenance(position: int, entries: Sequence[str], target: Target) -> str:
+    parts = [f"// tilewright {VERSION}", "import"]
+    if position:
+        parts[1] = f"after pass {position} of {len(entries)}: {entries[position - 1]}"
+    parts.append(f'pipeline "{",".join(entries)}"')
+    parts.append(f"target {target.name}" + (f" {target.isa}" if target.isa != target.name else ""))
+    if position:
+        parts.append(f"reproduce: {_reproduce(_dump_name(position - 1, entries), entries[position - 1])}")
+    return "; ".join(parts)
+
+
+def _reproduce(file: str | Path, entry: str) -> str:
+    quoted = entry.replace('"', '\\"')
+    return f'tilewright opt {file} -p "{quoted}"'
 
 
 def _neighbours(op: Operation | None) -> list[str]:

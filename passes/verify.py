@@ -17,7 +17,7 @@ from xdsl.ir import Block, SSAValue
 
 from tilewright.ir import tw
 from tilewright.ir.calls import decode
-from tilewright.ir.errors import NumericMismatchError
+from tilewright.ir.errors import InterpreterError, NumericMismatchError
 from tilewright.ir.interpreter import find_function, result_kinds, run
 from tilewright.ir.interpreter.library import find_overload
 from tilewright.ir.numerics import compare, random_inputs
@@ -41,12 +41,17 @@ class NumericVerifier:
     """Holds the inputs, the results of the module as imported, and those of the last stage that was checked.
 
     `inputs` are those of `@forward`, constants included; None means random ones. `skipped` lists what is not compared.
+    Raises InterpreterError for a module that does not run on them.
     """
 
     def __init__(self, inputs: Sequence[Any] | None, module: ModuleOp):
         self.inputs = list(inputs) if inputs is not None else random_inputs(module)
         self.original = module.clone()
-        self.reference = run(module, self.inputs)
+        try:
+            self.reference = run(module, self.inputs)
+        except IndexError as error:
+            # What the model itself does with such inputs; nothing is compared then.
+            raise InterpreterError(f"the IR cannot be run on these inputs to verify it: {error}") from error
         self.skipped = _incomparable(find_function(self.original))
         self._before = self.reference
         self._oracle: list[Any] | None = None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from xdsl.dialects.builtin import ModuleOp
 
+from tilewright.ir.cost import kernel_cost
 from tilewright.ir.dtypes import DTYPES, itemsize
 from tilewright.ir.errors import NumericMismatchError
 from tilewright.ir.target import Target, host_cpu
@@ -152,7 +153,7 @@ def main(directory: Path, shapes: Sequence[tuple[int, str]], sizes: Mapping[str,
     run_kernel(kernel, expected, sizes)
     error = compare(kernel, ours, expected)
     seconds = measure(lambda: function(*numbers), arguments.seconds)
-    moved = sum(t.numel() * t.element_size() for t in ours)
+    moved = kernel_cost(kernel, sizes).bytes_moved
     print(
         f"{name}: agrees with the interpreter (error {error:.1e}); {seconds * 1e6:.1f} µs a call on "
         f"{arguments.threads} threads, {moved / seconds / 1e9:.1f} GB/s"

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.multiprocessing.reductions import StorageWeakRef
 from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, FunctionType, ModuleOp, StringAttr
 from xdsl.dialects.func import FuncOp
-from xdsl.ir import Block, Region, SSAValue
+from xdsl.ir import Block, BlockArgument, Region, SSAValue
 from xdsl.utils.exceptions import VerifyException
 
 from tilewright.ir import tw
@@ -290,14 +291,16 @@ class _Importer:
         operands: list[SSAValue] = []
         kinds: list[str] = []
         strides: list[tuple[IntExpr, ...]] = []
+        traced: list[torch.Tensor | None] = []
         self.build.location = UNKNOWN
         for result in results if isinstance(results, (list, tuple)) else [results]:
             value = self.read(result)
             if isinstance(value, SSAValue):
                 kinds.append("tensor")
                 operands.append(value)
-                traced = result.meta.get("val") if isinstance(result, torch.fx.Node) else None
-                strides.append(_contiguous(value) if traced is None else self.sizes.strides(traced))
+                seen = result.meta.get("val") if isinstance(result, torch.fx.Node) else None
+                strides.append(_contiguous(value) if seen is None else self.sizes.strides(seen))
+                traced.append(seen)
             elif isinstance(value, Expr) or type(value) is int:
                 kinds.append("int")
                 operands.append(self.size(value))
@@ -306,8 +309,25 @@ class _Importer:
             else:
                 raise UnsupportedGraphError(f"the graph gives a {type(value).__name__}, no tensor or integer")
         self.build.return_(operands)
-        module = ModuleOp([self.function(operands, kinds, strides)])
+        function = self.function(operands, kinds, strides)
+        function.attributes["result_owners"] = DimsAttr(self.owners(traced))
+        module = ModuleOp([function])
         return Imported(module, self.constants, self.constant_names)
+
+    def owners(self, results: Sequence[torch.Tensor | None]) -> list[int]:
+        """For each tensor result whose memory it may be, as tracing saw it: an argument's number, or one of its own."""
+        numbers: dict[StorageWeakRef, int] = {}
+        for node in self.graph_module.graph.nodes:
+            argument = self.values.get(node) if node.op in ("placeholder", "get_attr") else None
+            storage = _storage(node.meta.get("val"))
+            if isinstance(argument, BlockArgument) and storage is not None:
+                numbers.setdefault(storage, argument.index)
+        found: list[int] = []
+        for position, result in enumerate(results):
+            unshared = len(self.block.args) + position
+            storage = _storage(result)
+            found.append(unshared if storage is None else numbers.setdefault(storage, unshared))
+        return found
 
     def size(self, value: IntExpr) -> SSAValue:
         type = TensorType.get((), "i64")
@@ -349,6 +369,13 @@ def _tensor_types(args: list[Any]) -> list[TensorType]:
         elif isinstance(value, list):
             found += _tensor_types(value)
     return found
+
+
+def _storage(traced: Any) -> StorageWeakRef | None:
+    """What tensors that share memory have in common; None for all that has no memory to share."""
+    if not isinstance(traced, torch.Tensor) or traced.layout is not torch.strided:
+        return None
+    return StorageWeakRef(traced.untyped_storage())
 
 
 def _contiguous(value: SSAValue) -> tuple[IntExpr, ...]:

@@ -35,6 +35,8 @@ def reshape_groups(
 
     Dims of size 1 belong to no part. None where sizes are symbolic in a way that does not split, or where a dim is 0.
     """
+    if any(d == 0 for d in (*source, *target)):
+        return None
     left = [i for i, d in enumerate(source) if d != 1]
     right = [i for i, d in enumerate(target) if d != 1]
     groups: list[tuple[tuple[int, ...], tuple[int, ...]]] = []

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from xdsl.dialects.builtin import ArrayAttr, FunctionType, ModuleOp, StringAttr, UnknownLoc
 from xdsl.dialects.func import FuncOp
-from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
+from xdsl.ir import Attribute, Block, BlockArgument, Operation, Region, SSAValue
 
 from tilewright.ir import calls, prog, tile, tw
 from tilewright.ir.expr import IntExpr
@@ -30,6 +30,12 @@ from ..fusion_graph import (
 from .indexing import equal_strides, is_dense, reshape_strides
 from .names import kernel_name
 from .region import lower_region
+
+# Calls left to ATen whose results are views of their first operand.
+ATEN_VIEWS = frozenset(
+    f"aten.{name}.default"
+    for name in ("conj", "diagonal", "imag", "real", "unfold", "view_as_complex", "view_as_real")
+)
 
 
 @register
@@ -269,12 +275,18 @@ class ProgramLowering:
         """Return the values, each in the layout that the caller expects; ints go into `result_sizes`."""
         given: list[SSAValue] = []
         sizes: list[IntExpr] = []
+        attribute = self.function.attributes.get("result_owners")
+        owners = attribute.ints() if isinstance(attribute, DimsAttr) else None
+        holders: dict[SSAValue, int] = {}
         for place, (value, kind) in enumerate(zip(op.args, operand_kinds(op) or [])):
             if kind == "int":
                 assert isinstance(value.owner, tw.SizeOp)
                 sizes.append(value.owner.value.data[0])
             else:
-                given.append(self.in_layout(self.values[value], self.result_strides(place)))
+                buffer = self.in_layout(self.values[value], self.result_strides(place))
+                if owners is not None and not _may_share(buffer, owners[len(given)], holders):
+                    buffer = self.copied(buffer)
+                given.append(buffer)
         if sizes:
             self.function.attributes["result_sizes"] = DimsAttr(sizes)
         self.emit(prog.ReturnOp.create(operands=given))
@@ -283,6 +295,13 @@ class ProgramLowering:
         type = prog.buffer_type(value)
         if strides is None or equal_strides(type.shape, type.strides, strides) or not is_dense(type.shape, strides):
             return value
+        return self.copied(value, strides)
+
+    def copied(self, value: SSAValue, strides: Strides | None = None) -> SSAValue:
+        """The value in fresh memory of the caller's: in its own layout, where that is dense, if `strides` is None."""
+        type = prog.buffer_type(value)
+        if strides is None:
+            strides = type.strides if is_dense(type.shape, type.strides) else contiguous_strides(type.shape)
         out = self.emit(prog.OutputOp.create(result_types=[BufferType.get(type.shape, strides, type.dtype)]))
         arguments = calls.encode([calls.Operand(1), calls.Operand(0)], {})
         self.emit(prog.ExternOp.make("aten.copy_.default", [value, out.results[0]], arguments))
@@ -300,6 +319,27 @@ class ProgramLowering:
         self.function.properties["function_type"] = FunctionType.from_lists(
             [a.type for a in self.target.args], [r.type for r in results]
         )
+
+
+def _may_share(buffer: SSAValue, owner: int, holders: dict[SSAValue, int]) -> bool:
+    """Whether a result of that owner may be this buffer, given who holds the memory of the results before it.
+
+    Passes merge equal values and drop copies; the caller, who may write to one result, must not see it in another, or
+    in an argument.
+    """
+    root = _root(buffer)
+    if isinstance(root, BlockArgument):
+        return root.index == owner
+    return holders.setdefault(root, owner) == owner
+
+
+def _root(buffer: SSAValue) -> SSAValue:
+    """The buffer whose memory this one is."""
+    while isinstance(buffer.owner, prog.ViewOp) or (
+        isinstance(buffer.owner, prog.ExternOp) and buffer.owner.target.data in ATEN_VIEWS
+    ):
+        buffer = buffer.owner.operands[0]
+    return buffer
 
 
 def _shape_of(kernel: tile.KernelOp) -> str:

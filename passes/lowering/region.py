@@ -82,6 +82,7 @@ class RegionEmitter(Walk):
         self.emitted: dict[Any, Emitted] = {}
         self.reduced: dict[Operation, Emitted] = {}
         self.kept: dict[SSAValue, Kept] = {}
+        self.stored: set[SSAValue] = set()  # of those kept in scratch
         self.phase = 0
         self.location: LocationAttr | None = None
         self.labels = 0
@@ -133,6 +134,7 @@ class RegionEmitter(Walk):
         self.location = outer
         self.frames[result.depth].keys.append(("memo", key))
         if own and kept is not None and kept.phase == self.phase and not kept.is_output:
+            self.stored.add(value)
             self.emit(tile.StoreOp.make(kept.ref, kept.offset, result.value), len(self.frames) - 1)
         return result
 
@@ -252,6 +254,7 @@ class RegionEmitter(Walk):
             self.keep_values(plan)
             for self.phase in range(plan.levels + 1):
                 self.run_phase(plan)
+                self.forget_what_was_not_stored()
             self.store_outputs(plan.row_outputs)
         for _ in self.nest.rows:
             self.close()
@@ -270,6 +273,12 @@ class RegionEmitter(Walk):
                 alloc = tile.AllocOp.make(axis.extent, dtype)
                 self.emit(alloc, len(self.frames) - 1, f"{_hint(value)}_row")
                 self.kept[value] = Kept(alloc.result, symbol(axis.name), kept.phase, False)
+
+    def forget_what_was_not_stored(self) -> None:
+        """What the phase came by at other positions only, or behind a mask, later phases compute themselves."""
+        for value, kept in list(self.kept.items()):
+            if kept.phase == self.phase and not kept.is_output and value not in self.stored:
+                del self.kept[value]
 
     def reduce_nothing(self, op: tw.ReduceOp) -> Emitted:
         """A reduction over dims of size 1 is its operand."""

@@ -93,6 +93,59 @@ def test_mutation_and_aliases():
     same(a, b)
 
 
+def test_training_under_autocast():
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.LayerNorm(16), torch.nn.Linear(16, 1))
+    gradients = []
+    for call in (model, torch.compile(model, backend="tilewright")):
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            call(X).float().square().mean().backward()
+        gradients.append([parameter.grad for parameter in model.parameters()])
+    for actual, expected in zip(gradients[1], gradients[0]):
+        torch.testing.assert_close(actual, expected, rtol=3e-2, atol=3e-2)
+
+
+def memory(results, inputs):
+    """Which of the tensors share memory: for each the position of the first one with its storage."""
+    pointers = [tensor.untyped_storage().data_ptr() for tensor in (*results, *inputs)]
+    return [pointers.index(pointer) for pointer in pointers]
+
+
+@pytest.mark.parametrize("function", [
+    lambda x: (x.clone(), x * 1, x.t(), x),  # a dropped copy is not the input; a view of it is
+    lambda x: (x.exp(), x.exp(), torch.zeros(3), torch.zeros(3)),  # equal values
+    lambda x: ((y := x * 2), y.clone(), y.t(), y.t().clone()),
+    lambda x: (x.clone().view(-1), x.clone()[0], x.clone().diagonal()),
+    lambda x: (x.clone().expand(2, 4, 4), torch.cat([x]), torch.where(x > 0, x, x)),
+], ids=["input", "equal", "intermediate", "views", "others"])
+def test_results_share_memory_only_where_eagers_do(function):
+    x = torch.randn(4, 4)
+    expected, actual = function(x), torch.compile(function, backend="tilewright")(x)
+    for got, want in zip(actual, expected):
+        same(got, want)
+    assert memory(actual, [x]) == memory(expected, [x])
+
+
+def test_a_clone_keeps_the_value_from_before_a_change():
+    def remember(x):
+        before = x.clone()
+        x.add_(1)
+        return before
+
+    def swap(x, y):
+        kept = x.clone()
+        x.copy_(y)
+        y.copy_(kept)
+
+    a, b = torch.zeros(3), torch.ones(3)
+    assert torch.equal(torch.compile(remember, backend="tilewright")(a), torch.zeros(3))
+    assert torch.equal(a, torch.ones(3))
+    a.zero_()
+    torch.compile(swap, backend="tilewright")(a, b)
+    assert torch.equal(a, torch.ones(3)) and torch.equal(b, torch.zeros(3))
+
+
 def test_training_gives_eagers_gradients():
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.GELU(), torch.nn.LayerNorm(16), torch.nn.Linear(16, 1))

@@ -62,10 +62,12 @@ def test_compile_json_is_the_statistics(file, tmp_path, capsys):
 def test_compile_to_a_directory(file, tmp_path, capsys):
     assert cli.main(["compile", str(file), "-o", str(tmp_path), "--dump-ir", str(tmp_path / "dumps")]) == 0
     names = sorted(path.name for path in tmp_path.glob("*.mlir"))
-    assert names[0] == "00_import.mlir" and names[-1].endswith("_plan-memory.mlir")
+    assert names[0] == "00_import.mlir" and names[-1].endswith("_plan_memory.mlir")
     for name in names:
         text = (tmp_path / name).read_text()
-        assert print_ir(parse_ir(text, name)) == text
+        assert text == (tmp_path / "dumps" / name).read_text()
+        provenance, _, module = text.partition("\n")
+        assert provenance.startswith("// tilewright ") and print_ir(parse_ir(text, name)) == module
     assert (tmp_path / "tiny.tw").is_file() and "<html" in (tmp_path / "report.html").read_text()
     assert "def run(" in (tmp_path / "host.py").read_text()
     assert json.loads((tmp_path / "stats.json").read_text())["kernels"]
@@ -84,7 +86,11 @@ def test_compile_to_a_directory(file, tmp_path, capsys):
     (["compile", "{file}", "-o", "{dir}/m.tw", "--verify", "numerc"], 2, "did you mean 'numeric'"),
     (["compile", "{file}", "-o", "{dir}/m.tw", "--quantize", "int8"], 2, "not available in this version"),
     (["compile", "{file}", "-o", "{dir}/m.tw", "--passes", "cse,simplfy"], 2, "did you mean 'simplify'"),
-    (["compile", "{file}", "-o", "{dir}/m.tw", "--verfy", "ir"], 2, "--verfy"),
+    (["compile", "{file}", "-o", "{dir}/m.tw", "--verfy", "ir"], 2, "--verfy ir; did you mean '--verify'"),
+    (["compile", "{file}", "-o", "{dir}/m.tw", "--verfy=ir"], 2, "did you mean '--verify'"),
+    (["compile", "{file}", "-o", "{dir}/m.tw", "--passes", "cse"], 2, "lower and plan-memory are needed"),
+    (["compile", "{file}", "-o", "{dir}/m.tw", "--passes", "default,-lower"], 2, "lower and plan-memory are needed"),
+    (["compile", "{file}", "-o", "{dir}/m.tw", "--passes", "default,-plan-memory"], 2, "plan-memory are needed"),
     (["run", "{dir}/absent.tw"], 1, "no file"),
     (["run", "{file}"], 1, "not an artifact"),
     (["run", "{artifact}", "--repeat", "0"], 2, "at least 1"),

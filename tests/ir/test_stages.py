@@ -65,6 +65,7 @@ def test_ops_of_another_stage(text, stage, message):
         ("fused", "'%0', 'size:s0'", "'%0', 'what:s0'", "unknown tag"),
         ("fused", '["tensor", "int", "none"]', '["tensor", "none"]', "gives 2 results, result_kinds has 1"),
         ("fused", '["tensor", "int", "none"]', '["tensor", "number"]', r"result_kinds has \['number'\]"),
+        ("fused", "result_strides =", "result_owners = #tw.dims<[2, 3]>, result_strides =", "result_owners"),
         ("fused", "result_strides = [#tw.dims<[4, 1]>]", "result_strides = []", "0 entries for 1 values"),
         ("fused", "result_strides = [#tw.dims<[4, 1]>]", "result_strides = [#tw.dims<[1]>]", r"result_strides\[0\]"),
         ("fused", "arg_strides = [#tw.dims<[8, 1]>", "arg_strides = [#tw.dims<[8]>", r"arg_strides\[0\] is \[8\]"),

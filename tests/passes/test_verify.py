@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tilewright.ir.errors import NumericMismatchError
+from tilewright.ir.errors import InterpreterError, NumericMismatchError
 from tilewright.ir.text import parse_ir
 from tilewright.passes.verify import NumericVerifier
 
@@ -151,3 +151,16 @@ def test_unpredictable_results_are_left_out_with_the_reason(target, arguments, r
 ])
 def test_a_call_without_chance_is_compared(target, arguments):
     assert NumericVerifier([x()], opaque(target, arguments)).skipped == []
+
+
+def test_inputs_that_the_model_cannot_take_are_an_error_that_says_so():
+    module = parse_ir("""
+builtin.module {
+  func.func @forward(%x: !tw.tensor<[4], f32>, %i: !tw.tensor<[2], i64>) -> !tw.tensor<[2], f32> {
+    %g = tw.gather %x at %i {dims = #tw.dims<[0]>, wrap = #tw.scalar<false>}
+      : !tw.tensor<[4], f32>, !tw.tensor<[2], i64> -> !tw.tensor<[2], f32>
+    tw.return %g : !tw.tensor<[2], f32>
+  }
+}""")
+    with pytest.raises(InterpreterError, match="cannot be run on these inputs"):
+        NumericVerifier([torch.zeros(4), torch.tensor([0, 4])], module)

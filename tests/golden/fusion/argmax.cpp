@@ -1,0 +1,15 @@
+// loop
+extern "C" int64_t abs_argmax(const int64_t* __restrict x, int64_t* __restrict p1, int64_t s0) {
+  #pragma omp parallel for schedule(static) if (parallel : s0 * 39 >= tw::parallel_work)
+  for (int64_t i0 = 0; i0 < s0; ++i0) {
+    int64_t argmax = 0;
+    int64_t argmax_best = tw::Limits<int64_t>::low;
+    for (int64_t k0 = 0; k0 < 7; ++k0) {
+      const int64_t x_2 = x[i0 * 7 + k0];
+      const int64_t abs = tw::abs(x_2);
+      if (tw::beats_max(abs, argmax_best)) argmax_best = abs, argmax = k0;
+    }
+    p1[i0] = argmax;
+  }
+  return 0;
+}
