@@ -1,5 +1,5 @@
 # make demo   embed real sentences with a real model through torch.compile; leaves build/demo/
-# make test   the fast tier, then the slow one
+# make test   the fast tier, then the slow one (pytest -m exhaustive: hours, by hand)
 # make lint   ruff and mypy
 # make bench  time models against eager and Inductor; leaves benchmarks/results/
 #

@@ -32,8 +32,8 @@ Table = dict[OpOverload, Callable[..., Any]]
 
 
 def _layer_norm_backward(grad: Any, input: Any, shape: Any, mean: Any, rstd: Any, weight: Any, *rest: Any) -> Any:
-    """Taken apart only for halves with float weights, as autocast makes them: tracing says that mean and rstd are halves,
-    and ATen's own kernel then wants floats."""
+    """Taken apart only for halves with float weights, as autocast makes them: tracing says that mean and rstd are
+    halves, and ATen's own kernel then wants floats."""
     if weight is None or weight.dtype == input.dtype:
         return NotImplemented
     op = aten.native_layer_norm_backward.default

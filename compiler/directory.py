@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from xdsl.dialects.builtin import ModuleOp
 
 from tilewright.codegen.cpp.standalone import write_standalone
 from tilewright.ir import prog, tile
@@ -52,24 +55,29 @@ def write_directory(model: CompiledModel, directory: Path, name: str) -> list[Pa
 
 
 def write_kernels(prog_text: str, directory: Path) -> list[Path]:
-    """Each kernel of a program as a folder of its own, with buffers as large as its first launch takes.
+    """Each kernel of a program as a folder of its own."""
+    if not prog_text:
+        return []
+    return [
+        write_standalone(kernel, shapes, sizes, directory / kernel.sym_name.data)
+        for kernel, shapes, sizes in launched_kernels(parse_ir(prog_text, "prog.mlir"))
+    ]
+
+
+def launched_kernels(module: ModuleOp) -> Iterator[tuple[tile.KernelOp, list[tuple[int, str]], dict[str, int]]]:
+    """Each kernel of a program, with elements and dtype of the buffers that its first launch takes, and its sizes.
 
     Symbolic sizes are given a plausible value, as in the cost estimates.
     """
-    if not prog_text:
-        return []
-    module = parse_ir(prog_text, "prog.mlir")
     launches: dict[str, prog.LaunchOp] = {}
     for op in module.walk():
         if isinstance(op, prog.LaunchOp):
             launches.setdefault(op.kernel.root_reference.data, op)
-    written = []
     for kernel in module.body.block.ops:
         if isinstance(kernel, tile.KernelOp) and (launch := launches.get(kernel.sym_name.data)) is not None:
             shapes = [(_reach(prog.buffer_type(arg)), prog.buffer_type(arg).dtype) for arg in launch.args]
             sizes = {name: hint(symbol(name)) for name in kernel.size_names}
-            written.append(write_standalone(kernel, shapes, sizes, directory / kernel.sym_name.data))
-    return written
+            yield kernel, shapes, sizes
 
 
 def _reach(type: BufferType) -> int:

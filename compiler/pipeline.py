@@ -28,6 +28,7 @@ from tilewright.passes.base import PassContext, Remark
 from tilewright.passes.manager import PassManager, PassRecord
 from tilewright.passes.pipelines import parse_pipeline
 
+from .blame import blaming, wrong_kernels, wrong_nodes
 from .importer import import_graph
 from .options import Options
 
@@ -93,7 +94,10 @@ def _compile(graph_module: torch.fx.GraphModule, options: Options, inputs: Seque
         # Kernel emission is a stage like any other: the program against the IR it was printed from.
         given = list(manager.verifier.inputs)  # type: ignore[attr-defined]
         free = given[: len(given) - len(constants)]
-        manager.verifier.check_callable(lambda _: compilation(*free), "kernel emission")  # type: ignore[attr-defined]
+        with blaming(lambda: wrong_kernels(module, functions)):
+            manager.verifier.check_callable(  # type: ignore[attr-defined]
+                lambda _: compilation(*free), "kernel emission"
+            )
     return compilation
 
 
@@ -262,7 +266,8 @@ def import_verifier(
     verifier = NumericVerifier([*free, *constants], module)
     with torch.no_grad():
         outputs = torch.fx.Interpreter(graph_module).run(*free)
-    verifier.check_reference(list(outputs) if isinstance(outputs, (tuple, list)) else [outputs])
+    with blaming(lambda: wrong_nodes(graph_module, free)):
+        verifier.check_reference(list(outputs) if isinstance(outputs, (tuple, list)) else [outputs])
     return verifier
 
 

@@ -20,7 +20,14 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Operation
 
 from tilewright.ir.cost import count_ops, module_cost, peak_bytes
-from tilewright.ir.errors import OptionValueError, PassError, TilewrightError, VerifyError, nearest
+from tilewright.ir.errors import (
+    NumericMismatchError,
+    OptionValueError,
+    PassError,
+    TilewrightError,
+    VerifyError,
+    nearest,
+)
 from tilewright.ir.stages import STAGES, stage_of, verify_stage
 from tilewright.ir.target import Target
 from tilewright.ir.text import ops_around, print_ir
@@ -186,11 +193,19 @@ class PassManager:
         what = f"pass {position} of {len(self.passes)}, {entry},"
         where = [f"  the IR before it: {good}", f"  to see it again: {_reproduce(good, entry)}"] if good else []
         where += _neighbours(getattr(error, "op", None))
+        if isinstance(error, NumericMismatchError):
+            where += self._rules_that_fired(position)
         if isinstance(error, TilewrightError) and not isinstance(error, VerifyError):
             error.add_note("\n".join([f"  in {what[:-1]}", *where]))
             return error
         reason = f"left illegal IR: {error}" if isinstance(error, VerifyError) else f"failed: {_one_line(error)}"
         return PassError("\n".join([f"{what} {reason}", *where]))
+
+    def _rules_that_fired(self, position: int) -> list[str]:
+        """A line that names the rules that pass `position` has applied, where it is one of rules."""
+        rows = self.context.statistics.get(self.passes[position - 1].name, {})
+        names = [rule for rule, row in rows.items() if isinstance(row, dict) and row["fired"]]
+        return [f"  rules that fired in it: {', '.join(map(repr, names))}"] if names else []
 
     def _rebuild(self, position: int) -> Path:
         """Dump the IR after pass `position` in a fresh folder, by running the passes again over the module as it came.

@@ -20,13 +20,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests marked slow run with ``--slow``, or where ``-m`` names them."""
-    if config.getoption("--slow") or "slow" in config.getoption("-m"):
-        return
-    skip = pytest.mark.skip(reason="slow: run with --slow or -m slow")
-    for item in items:
-        if "slow" in item.keywords:
-            item.add_marker(skip)
+    """Tests marked slow run with ``--slow``, those marked slow or exhaustive where ``-m`` names them."""
+    asked = config.getoption("-m")
+    wanted = {"slow": config.getoption("--slow") or "slow" in asked, "exhaustive": "exhaustive" in asked}
+    for marker in (name for name, is_wanted in wanted.items() if not is_wanted):
+        skip = pytest.mark.skip(reason=f"{marker}: run with -m {marker}")
+        for item in items:
+            if marker in item.keywords:
+                item.add_marker(skip)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -115,6 +115,28 @@ def compare(kernel: KernelOp, ours: Sequence[torch.Tensor], expected: Sequence[t
     return worst
 
 
+def check_kernel(
+    kernel: KernelOp, function: Callable[..., int], shapes: Sequence[tuple[int, str]], sizes: Mapping[str, int]
+) -> tuple[float, Callable[[], int]]:
+    """Call the compiled kernel and the interpreter on the same random inputs; the error (see `compare`), and the call.
+
+    Raises NumericMismatchError where they differ, or where the kernel reports a failure.
+    """
+    from tilewright.ir.interpreter import run_kernel
+
+    inputs = make_inputs(kernel, shapes, sizes)
+    ours, expected = [t.clone() for t in inputs], [t.clone() for t in inputs]
+    numbers = [*(t.data_ptr() for t in ours), *(sizes[s] for s in kernel.size_names)]
+    status = function(*numbers)
+    if status:
+        failures = ", ".join(text for bit, text in FAILURES.items() if status & bit)
+        raise NumericMismatchError(f"kernel {kernel.sym_name.data}: {failures}")
+    run_kernel(kernel, expected, sizes)
+    error = compare(kernel, ours, expected)
+    # The buffers are kept alive by whoever can call again.
+    return error, lambda: function(*numbers) if ours else 0
+
+
 def measure(call: Callable[[], object], seconds: float = MEASURE_SECONDS) -> float:
     """The median time of `call`, in seconds."""
     call()
@@ -132,7 +154,6 @@ def main(directory: Path, shapes: Sequence[tuple[int, str]], sizes: Mapping[str,
     import torch
 
     from tilewright.codegen.native import load_kernels
-    from tilewright.ir.interpreter import run_kernel
 
     parser = argparse.ArgumentParser(description="Check a kernel against the interpreter, and time it.")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -144,15 +165,8 @@ def main(directory: Path, shapes: Sequence[tuple[int, str]], sizes: Mapping[str,
     assert isinstance(kernel, KernelOp)
     name = kernel.sym_name.data
     function = load_kernels((directory / "kernel.cpp").read_text(), [name], host_cpu())[name]
-    inputs = make_inputs(kernel, shapes, sizes)
-    ours, expected = [t.clone() for t in inputs], [t.clone() for t in inputs]
-    numbers = [*(t.data_ptr() for t in ours), *(sizes[s] for s in kernel.size_names)]
-    status = function(*numbers)
-    if status:
-        raise SystemExit(f"{name}: " + ", ".join(text for bit, text in FAILURES.items() if status & bit))
-    run_kernel(kernel, expected, sizes)
-    error = compare(kernel, ours, expected)
-    seconds = measure(lambda: function(*numbers), arguments.seconds)
+    error, call = check_kernel(kernel, function, shapes, sizes)
+    seconds = measure(call, arguments.seconds)
     moved = kernel_cost(kernel, sizes).bytes_moved
     print(
         f"{name}: agrees with the interpreter (error {error:.1e}); {seconds * 1e6:.1f} µs a call on "

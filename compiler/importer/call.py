@@ -6,8 +6,10 @@ import math
 import operator
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import torch
+from torch.multiprocessing.reductions import StorageWeakRef
 from xdsl.ir import SSAValue
 
 from tilewright.ir.builder import Builder
@@ -69,6 +71,19 @@ class Call:
     def traced_operand(self) -> torch.Tensor:
         """What tracing knows of the first operand, its memory layout included."""
         return self.node.all_input_nodes[0].meta["val"]
+
+    @property
+    def returned_beside_others(self) -> bool:
+        """Whether the caller gets the result, or a view of it, and has other tensors of the same memory: the two are to
+        stay views of each other."""
+        graph = self.node.graph
+        given = [n for n in graph.output_node().all_input_nodes if storage_of(n.meta.get("val")) == self._storage]
+        taken = [n for n in graph.find_nodes(op="placeholder") if storage_of(n.meta.get("val")) == self._storage]
+        return bool(given) and len(given) + len(taken) > 1
+
+    @property
+    def _storage(self) -> StorageWeakRef | None:
+        return storage_of(self._results[0])
 
     def used(self, index: int) -> bool:
         """Whether result `index` of a call with several results is read."""
@@ -194,3 +209,10 @@ def common_dtype(*operands: Operand) -> str:
         return (dtype_name(torch.get_default_dtype()) if isinstance(operand, float) else "i64"), _NUMBER
 
     return _common_dtype(tuple([entry(o) for o in operands]))
+
+
+def storage_of(traced: Any) -> StorageWeakRef | None:
+    """What tensors that share memory have in common; None for all that has no memory to share."""
+    if not isinstance(traced, torch.Tensor) or traced.layout is not torch.strided:
+        return None
+    return StorageWeakRef(traced.untyped_storage())

@@ -35,7 +35,7 @@ from . import (  # noqa: F401  the rule files fill the table
     reductions,
     views,
 )
-from .call import Call
+from .call import Call, storage_of
 from .fallback import aten_call, reason_by_dtype, reason_without_rule
 from .locations import argument_hint, location_of, name_hint
 from .symbols import Sizes
@@ -319,13 +319,13 @@ class _Importer:
         numbers: dict[StorageWeakRef, int] = {}
         for node in self.graph_module.graph.nodes:
             argument = self.values.get(node) if node.op in ("placeholder", "get_attr") else None
-            storage = _storage(node.meta.get("val"))
+            storage = storage_of(node.meta.get("val"))
             if isinstance(argument, BlockArgument) and storage is not None:
                 numbers.setdefault(storage, argument.index)
         found: list[int] = []
         for position, result in enumerate(results):
             unshared = len(self.block.args) + position
-            storage = _storage(result)
+            storage = storage_of(result)
             found.append(unshared if storage is None else numbers.setdefault(storage, unshared))
         return found
 
@@ -369,13 +369,6 @@ def _tensor_types(args: list[Any]) -> list[TensorType]:
         elif isinstance(value, list):
             found += _tensor_types(value)
     return found
-
-
-def _storage(traced: Any) -> StorageWeakRef | None:
-    """What tensors that share memory have in common; None for all that has no memory to share."""
-    if not isinstance(traced, torch.Tensor) or traced.layout is not torch.strided:
-        return None
-    return StorageWeakRef(traced.untyped_storage())
 
 
 def _contiguous(value: SSAValue) -> tuple[IntExpr, ...]:

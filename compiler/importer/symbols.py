@@ -87,7 +87,17 @@ class Sizes:
 
     def strides(self, value: torch.Tensor) -> tuple[IntExpr, ...]:
         """The strides of a traced tensor, in elements."""
-        return self.convert_all(value.stride())
+        sizes = [size for size in self.convert_all(value.shape) if not isinstance(size, int)]
+        return tuple(_without_floor(stride, sizes) for stride in self.convert_all(value.stride()))
+
+
+def _without_floor(stride: IntExpr, sizes: Iterable[IntExpr]) -> IntExpr:
+    """torch writes ``max(size, 1)`` into strides; we the size, as strides do not matter where there are no elements."""
+    for size in sizes:
+        floor = expr.maximum(size, 1)
+        while stride != 0 and floor != size and expr.mod(stride, floor) == 0:
+            stride = expr.floordiv(stride, floor) * size
+    return stride
 
 
 def dtype_name(dtype: torch.dtype) -> str:

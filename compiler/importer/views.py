@@ -229,6 +229,8 @@ def as_strided(
     traced = call.traced_operand
     if not traced.is_contiguous() or traced.storage_offset() != 0:
         raise UnsupportedGraphError("as_strided reads the memory layout of an operand that is not contiguous")
+    if call.returned_beside_others:
+        raise UnsupportedGraphError("as_strided gives the caller a view, which would be computed as a copy")
     build = call.build
     flat = build.reshape(x, [product(shape_of(x))])
     place: SSAValue = call.value(offset or 0, "i64")

@@ -127,6 +127,14 @@ def test_results_share_memory_only_where_eagers_do(function):
     assert memory(actual, [x]) == memory(expected, [x])
 
 
+def test_a_returned_view_of_an_input_stays_one_where_it_would_be_computed():
+    x = torch.arange(12.0).view(6, 2)
+    call = torch.compile(lambda x: x.flatten().unfold(0, 3, 2), backend="tilewright", dynamic=True)
+    result = call(x)
+    assert torch.equal(result, x.flatten().unfold(0, 3, 2))
+    assert result.untyped_storage().data_ptr() == x.untyped_storage().data_ptr()
+
+
 def test_a_clone_keeps_the_value_from_before_a_change():
     def remember(x):
         before = x.clone()

@@ -256,7 +256,7 @@ def test_inline_functions_are_within_two_ulp(inline_functions, name):
     assert errors[worst] <= INLINE_ULP, (x[worst].item(), ours[worst].item())
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", INLINE)
 def test_inline_functions_are_within_two_ulp_on_every_float(inline_functions, name):
     for start in range(0, 1 << 32, 1 << 24):
