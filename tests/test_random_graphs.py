@@ -1,7 +1,7 @@
 """Random torch programs, imported, optimised and compiled, against eager; and every bug that they have found.
 
-Programs are traced to ATen as torch.compile does it and built many at a time; some with symbolic sizes, some with NaN or
-infinities, some over tensors without elements.
+Programs are traced to ATen as torch.compile does it and built many at a time; some with symbolic sizes, some with NaN
+or infinities, some over tensors without elements.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from tilewright.ir.errors import UnsupportedGraphError
 from tilewright.ir.numerics import compare
 from tilewright.passes.lowering.indexing import is_dense
 
-PIPELINES = ["default"] * 3 + ["canonicalize,simplify,cse,dce,fuse{merge=false},lower,plan-memory", "fuse,lower,plan-memory"]
+PIPELINES = [
+    *["default"] * 3, "canonicalize,simplify,cse,dce,fuse{merge=false},lower,plan-memory", "fuse,lower,plan-memory",
+]
 
 
 def excused(actual: torch.Tensor, exact: torch.Tensor, largest: float, coarsest: float) -> bool:
@@ -55,12 +57,12 @@ def check(program: Program, inputs: list[torch.Tensor], results: list[torch.Tens
 
 
 def traced(program: Program, inputs: list[torch.Tensor], mode: str):
-    graph = make_fx(program, decomposition_table=backend_table(), tracing_mode=mode, _allow_non_fake_inputs=True)(*inputs)
-    return import_graph(graph)
+    trace = make_fx(program, decomposition_table=backend_table(), tracing_mode=mode, _allow_non_fake_inputs=True)
+    return import_graph(trace(*inputs))
 
 
 def check_all(cases: Iterable[tuple[Program, list[torch.Tensor], str, str]]) -> int:
-    """Compile programs (each with inputs, tracing mode and pipeline) together and run each twice; how many there were."""
+    """Compile programs (each with inputs, tracing mode and pipeline) together, run each twice; how many there were."""
     ready = []
     for program, inputs, mode, pipeline in cases:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -77,13 +77,14 @@ class Call:
         """Whether the caller gets the result, or a view of it, and has other tensors of the same memory: the two are to
         stay views of each other."""
         graph = self.node.graph
-        given = [n for n in graph.output_node().all_input_nodes if storage_of(n.meta.get("val")) == self._storage]
-        taken = [n for n in graph.find_nodes(op="placeholder") if storage_of(n.meta.get("val")) == self._storage]
-        return bool(given) and len(given) + len(taken) > 1
 
-    @property
-    def _storage(self) -> StorageWeakRef | None:
-        return storage_of(self._results[0])
+        def sharing(nodes: Iterable[torch.fx.Node]) -> int:
+            own = storage_of(self._results[0])
+            storages = [storage_of(node.meta.get("val")) for node in nodes]
+            return sum(own is not None and storage is not None and storage == own for storage in storages)
+
+        given = sharing(graph.output_node().all_input_nodes)
+        return given > 0 and given + sharing(graph.find_nodes(op="placeholder")) > 1
 
     def used(self, index: int) -> bool:
         """Whether result `index` of a call with several results is read."""

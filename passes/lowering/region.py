@@ -31,8 +31,8 @@ from .walk import Mask, Walk, domain_for, zero_of
 SUM_BLOCK = {"vector": 512, "serial": 64, "parallel": 64}
 """Elements by kind of loop: longer float sums are added up in blocks (`tile.for ... block`). ATen adds pairwise; these
 lengths (32 or 64 additions one after the other in a lane) keep the error near its."""
-SCRATCH_LIMIT = 64 << 10
-"""Bytes: a row of scratch must stay in the nearest caches."""
+SCRATCH_SHARE = 16
+"""A row of scratch may take one part in so many of the target's second-level cache: the row's inputs need the rest."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ class RegionEmitter(Walk):
         self, ops: Sequence[Operation], outputs: Sequence[SSAValue], nest: Nest,
         refs: Mapping[SSAValue, SSAValue], strides: Mapping[SSAValue, tuple[IntExpr, ...]],
         output_refs: Sequence[SSAValue], output_strides: Sequence[tuple[IntExpr, ...]], body: Block,
+        scratch_limit: int,
     ):
         super().__init__(ops, nest.domain)
         self.ordered = list(ops)
@@ -77,6 +78,7 @@ class RegionEmitter(Walk):
         self.nest = nest
         self.refs, self.strides = refs, strides
         self.output_refs, self.output_strides = output_refs, output_strides
+        self.scratch_limit = scratch_limit  # bytes
         self.frames = [Frame(None, body)]
         self.depth_of_name: dict[str, int] = {}
         self.emitted: dict[Any, Emitted] = {}
@@ -269,7 +271,7 @@ class RegionEmitter(Walk):
             if kept.output is not None:
                 offset = self.output_offset(kept.output)
                 self.kept[value] = Kept(self.output_refs[kept.output], offset, kept.phase, True)
-            elif isinstance(axis.extent, int) and axis.extent * itemsize(dtype) <= SCRATCH_LIMIT:
+            elif isinstance(axis.extent, int) and axis.extent * itemsize(dtype) <= self.scratch_limit:
                 alloc = tile.AllocOp.make(axis.extent, dtype)
                 self.emit(alloc, len(self.frames) - 1, f"{_hint(value)}_row")
                 self.kept[value] = Kept(alloc.result, symbol(axis.name), kept.phase, False)
@@ -362,7 +364,8 @@ def lower_region(
         if isinstance(value.owner, Operation) and isinstance(value.owner.location, (NameLoc, FileLineColLoc)):
             arg.location = value.owner.location
     emitter = RegionEmitter(
-        ops, outputs, nest, dict(zip(inputs, body.args)), inputs, body.args[len(inputs) :], output_strides, body
+        ops, outputs, nest, dict(zip(inputs, body.args)), inputs, body.args[len(inputs) :], output_strides, body,
+        target.l2_bytes // SCRATCH_SHARE,
     )
     emitter.run()
     sizes = sorted(_sizes_of(body))

@@ -1,4 +1,4 @@
-"""The host program: calls at once, arenas, weights that change, inputs in other layouts, results that outlive the call."""
+"""The host program: calls at once, arenas, weights that change, inputs in any layout, results that outlive a call."""
 
 from __future__ import annotations
 
@@ -57,7 +57,8 @@ FUNCTIONS = {
     "same": f"""(%x: {F}) -> ({F}, {F}, {F}) {{
         %n = tw.map "neg" %x : ({F}) -> {F}
         tw.return %n, %x, %n : {F}, {F}, {F} }}""",
-    "kinds": """(%x: !tw.tensor<[s0, 8], f32>, %n: index) -> (!tw.tensor<[], i64>, !tw.tensor<[s0, 8], f32>, !tw.tensor<[], i64>)
+    "kinds": """(%x: !tw.tensor<[s0, 8], f32>, %n: index)
+          -> (!tw.tensor<[], i64>, !tw.tensor<[s0, 8], f32>, !tw.tensor<[], i64>)
         attributes {result_kinds = ["int", "none", "tensor", "int"],
                     symbols = {s0 = #tw.dims<[0, 0]>, s1 = #tw.dims<[1]>}} {
         %a = tw.size {value = #tw.dims<["2*s0 + 1"]>} : !tw.tensor<[], i64>
@@ -76,7 +77,8 @@ FUNCTIONS = {
         %empty_strided = tw.map "add" %weights, %base : ({T}, {T}) -> {T}
         %adapt = tw.map "add" %empty_strided, %dtype_4 : ({T}, {T}) -> {T}
         tw.return %adapt : {T} }}""",
-    "order": """(%x: !tw.tensor<[4, 8], f32>) -> !tw.tensor<[4, 8], f32> attributes {result_strides = [#tw.dims<[1, 4]>]} {
+    "order": """(%x: !tw.tensor<[4, 8], f32>) -> !tw.tensor<[4, 8], f32>
+        attributes {result_strides = [#tw.dims<[1, 4]>]} {
         %n = tw.map "neg" %x : (!tw.tensor<[4, 8], f32>) -> !tw.tensor<[4, 8], f32>
         tw.return %n : !tw.tensor<[4, 8], f32> }""",
     "opaque": f"""(%x: {F}) -> ({F}, !tw.tensor<[4, 8], i64>) {{

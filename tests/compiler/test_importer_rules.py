@@ -20,6 +20,8 @@ from tilewright.importer.table import RULES
 from tilewright.ir import interpreter, tw
 from tilewright.ir.text import parse_ir, print_ir
 
+aten = torch.ops.aten
+
 
 def by_overload(cases: Iterable[Case]) -> dict[str, list[Case]]:
     result: dict[str, list[Case]] = {}
@@ -63,6 +65,11 @@ def trace(case: Case, symbolic: bool) -> tuple[torch.fx.GraphModule, list[torch.
                 item = graph.call_function(getitem, (called, index))
                 item.meta["val"] = value
                 outputs.append(item)
+    if case.overload is aten.as_strided.default:
+        # As a view of its operand it may not leave the graph.
+        for position, view in enumerate(outputs):
+            outputs[position] = graph.call_function(aten.clone.default, (view,))
+            outputs[position].meta["val"] = view.meta["val"].clone()
     graph.output(tuple(outputs))
     return torch.fx.GraphModule({}, graph), tensors
 
