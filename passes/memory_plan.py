@@ -91,13 +91,16 @@ def find_lifetimes(function: FuncOp) -> list[Lifetime]:
 
     def uses(value: SSAValue) -> list[int]:
         found: list[int] = []
-        for use in value.uses:
-            user = use.operation
-            if isinstance(user, prog.ViewOp) or (isinstance(user, prog.ExternOp) and "reason" in user.attributes):
-                for result in user.results:  # an opaque call may return a view
-                    found += uses(result)
-            if not isinstance(user, prog.ViewOp):
-                found.append(position[user])
+        stack, seen = [value], {value}
+        while stack:
+            for use in stack.pop().uses:
+                user = use.operation
+                if not isinstance(user, prog.ViewOp):
+                    found.append(position[user])
+                if isinstance(user, prog.ViewOp) or (isinstance(user, prog.ExternOp) and "reason" in user.attributes):
+                    aliases = [r for r in user.results if r not in seen]  # an opaque call may return a view
+                    seen.update(aliases)
+                    stack += aliases
         return found
 
     lifetimes = []
