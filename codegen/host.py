@@ -433,7 +433,7 @@ class HostProgram:
         self._make_frame, self._arena_bytes = namespace["make_frame"], namespace["arena_bytes"]
         self._bind = namespace["bind_weights"]
         self._arenas: list[Any] = []
-        self._bound: tuple[list[Any], list[int], tuple[Any, ...]] | None = None
+        self._bound: tuple[list[Any], list[Any], tuple[Any, ...]] | None = None
 
     def __call__(self, *args: Any) -> list[Any]:
         weights = self._weights(args)
@@ -452,10 +452,11 @@ class HostProgram:
         if not self._static:
             return self._bind() if self._bound is None else self._bound[2]
         given = [args[i] for i in self._static]
-        pointers = [t.data_ptr() for t in given]
+        # `weight.data = ...` keeps the tensor and may keep its address, and change only how it lies in memory.
+        places = [(t.data_ptr(), t.shape, t.stride()) for t in given]
         bound = self._bound
-        if bound is None or bound[1] != pointers or any(a is not b for a, b in zip(bound[0], given)):
-            bound = (given, pointers, self._bind(*given))
+        if bound is None or bound[1] != places or any(a is not b for a, b in zip(bound[0], given)):
+            bound = (given, places, self._bind(*given))
             # A weight in another layout was copied; changes made to it in place must be seen by the next call.
             copied = any(bound[2][place] is not given[i] for place, i in self._weights_at.items())
             self._bound = None if copied else bound

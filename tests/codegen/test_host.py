@@ -319,6 +319,8 @@ def test_weights_are_followed_when_they_change_in_any_way():
     same(program(a, w)[0], chain(a, w))
     w.data = x(8, 8, seed=2)
     same(program(a, w)[0], chain(a, w))
+    w.data = w.data.t()  # the same address
+    same(program(a, w)[0], chain(a, w))
     other = x(8, 8, seed=3)
     same(program(a, other)[0], chain(a, other))
     same(program(a, w)[0], chain(a, w))
