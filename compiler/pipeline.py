@@ -32,9 +32,6 @@ from .blame import blaming, wrong_kernels, wrong_nodes
 from .importer import import_graph
 from .options import Options
 
-# Library calls that the design makes on purpose: vendors' products, convolutions and attention. Not fallbacks.
-LIBRARY_OPS = (tw.MatmulOp, tw.ConvOp, tw.AttentionOp)
-
 
 def compile_graph(
     graph_module: torch.fx.GraphModule, options: Options, *, inputs: Sequence[Any] | None = None
@@ -105,9 +102,7 @@ def load_compilation(parts: Mapping[str, Any]) -> Compilation:
     """A compilation from an artifact's parts: nothing is compiled or imported again."""
     module = parse_ir(parts["prog_text"], "prog.mlir")
     target = find_target(parts["options"].get("target"))
-    functions: dict[str, Any] = {}
-    for library, source in zip(parts["libraries"], parts["sources"]):
-        functions |= native.load_library(library, source, target)
+    functions = load_functions(parts["libraries"], parts["sources"], target)
     constants = list(parts["constants"])
     count = len(argument_types(module))
     static = list(range(count - len(constants), count))
@@ -206,10 +201,15 @@ def collector_paused() -> Iterator[None]:
 def build(sources: Sequence[str], target: Target) -> tuple[dict[str, Any], list[Path]]:
     """The kernels of the sources, loaded, and the libraries they are in."""
     libraries = native.build_all(sources, target)
+    return load_functions(libraries, sources, target), libraries
+
+
+def load_functions(libraries: Sequence[Path], sources: Sequence[str], target: Target) -> dict[str, Any]:
+    """Every kernel of the libraries, by name; `sources` are their texts, in the same order."""
     functions: dict[str, Any] = {}
     for library, source in zip(libraries, sources):
         functions |= native.load_library(library, source, target)
-    return functions, libraries
+    return functions
 
 
 def argument_types(module: ModuleOp) -> list[Any]:

@@ -271,11 +271,6 @@ def contiguous_strides(shape: Sequence[IntExpr]) -> tuple[IntExpr, ...]:
     return tuple(reversed(strides))
 
 
-def same_tensor(left: Attribute, right: Attribute) -> bool:
-    """Equal shape and element type."""
-    return left == right
-
-
 def broadcast_shapes(shapes: Sequence[Sequence[IntExpr]]) -> tuple[IntExpr, ...]:
     """The common shape of numpy-style broadcasting. Raises ValueError where two dims differ and neither is 1."""
     rank = max((len(s) for s in shapes), default=0)

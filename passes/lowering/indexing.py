@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tilewright.ir.expr import IntExpr, Ranges, floordiv, mod, product
+from tilewright.ir.expr import IntExpr, Ranges, floordiv, mod
 from tilewright.ir.types import contiguous_strides
 
 Index = tuple[IntExpr, ...]
@@ -150,7 +150,3 @@ def is_dense(shape: Sequence[IntExpr], strides: Sequence[IntExpr]) -> bool:
         pairs.remove(match)
         expected = expected * match[1]
     return True
-
-
-def numel(shape: Sequence[IntExpr]) -> IntExpr:
-    return product(shape)

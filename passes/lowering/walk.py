@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from xdsl.ir import Operation, OpResult, SSAValue
+from xdsl.ir import Operation, SSAValue
 
 from tilewright.ir import tw
 from tilewright.ir.dtypes import DTYPES
@@ -105,10 +105,6 @@ def column_dims(op: Operation) -> tuple[int, ...]:
         return op.dims.ints()
     assert isinstance(op, tw.ScanOp)
     return op.dim.ints()
-
-
-def result_of(op: Operation) -> OpResult:
-    return op.results[0]
 
 
 def domain_for(
@@ -341,6 +337,3 @@ _HANDLERS: dict[type[Operation], Callable[[Walk, Any, Index, Mask], Any]] = {
     tw.ScanOp: _scan, tw.ReshapeOp: _view, tw.PermuteOp: _view, tw.SliceOp: _view, tw.BroadcastOp: _view,
     tw.PadOp: _pad, tw.ConcatOp: _concat, tw.GatherOp: _gather,
 }
-
-FUSIBLE_OPS = tuple(_HANDLERS)
-UNFUSABLE_DTYPES = tuple(name for name, row in DTYPES.items() if row.kind == "complex")
