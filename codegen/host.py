@@ -21,9 +21,12 @@ from tilewright.ir import calls, prog, tile
 from tilewright.ir.dtypes import DTYPES, itemsize
 from tilewright.ir.errors import InputError
 from tilewright.ir.expr import IntExpr
-from tilewright.ir.interpreter import argument_symbols
+from tilewright.ir.function import argument_symbols, updated_arguments
 from tilewright.ir.text import file_lines
 from tilewright.ir.types import BufferType, DimsAttr
+
+from .arenas import ARENA_ALIGNMENT, SizedArena, aligned
+from .runtime.host_calls import adapt_input, arena_view, expect_layout, first_tensor, only_tensors, raise_failure
 
 # Python functions of torch that dispatch faster than the overload object does, for the same call.
 FAST_CALLS: dict[str, Callable[..., Any]] = {
@@ -66,8 +69,11 @@ class HostPrinter:
             "empty_strided": torch.empty_strided, "expect": expect_layout, "adapt": adapt_input,
             "raise_failure": raise_failure,
         }
-        # A tensor must not hide the kernel, helper or variable that the program calls by the same name.
-        self.taken = {*kernels, *self.globals, *_VARIABLES, *keyword.kwlist}
+        # A tensor must not hide the kernel, helper or variable that the program calls by the same name, nor a kernel
+        # (of torch.empty_strided, say) a helper or variable.
+        own = {*self.globals, *_VARIABLES, *keyword.kwlist}
+        self.called = {kernel: f"{kernel}_kernel" if kernel in own else kernel for kernel in kernels}
+        self.taken = {*self.called.values(), *own}
         self.frame: list[str] = []  # made once for each arena
         self.bind: list[str] = []  # made once for each set of weights
         self.body: list[str] = []
@@ -79,6 +85,7 @@ class HostPrinter:
         self.arena_size: IntExpr = 0
         self.arena_byte: dict[SSAValue, IntExpr] = {}
         self.results: list[str] = []
+        self.written_back: list[str] = []  # of arguments that came in another layout
         self.last_lines: list[str] = []
         self.pointers: set[SSAValue] = set()
         self.objects: set[SSAValue] = set()
@@ -88,10 +95,10 @@ class HostPrinter:
         if value not in self.names:
             base = value.name_hint or fallback
             count = self.counts.get(base, 0)
-            while {name := f"{base}_{count}" if count else base, f"{name}_ptr"} & self.taken:
+            while {name := f"{base}_{count}" if count else base, f"{name}_ptr", f"{name}_given"} & self.taken:
                 count += 1
             self.counts[base] = count + 1
-            self.taken |= {name, f"{name}_ptr"}
+            self.taken |= {name, f"{name}_ptr", f"{name}_given"}
             self.names[value] = name
         return self.names[value]
 
@@ -130,8 +137,8 @@ class HostPrinter:
 
     def symbol_sources(self, arguments: list[str]) -> list[tuple[str, str]]:
         return [
-            (symbol, arguments[place[0]] + (f".shape[{place[1]}]" if len(place) == 2 else ""))
-            for symbol, place in argument_symbols(self.function).items()
+            (symbol, _size_text(arguments[position], *place))
+            for symbol, (position, *place) in argument_symbols(self.function).items()
         ]
 
     def find_uses(self) -> None:
@@ -157,12 +164,17 @@ class HostPrinter:
     def argument(self, position: int, arg: SSAValue, name: str) -> None:
         type = prog.buffer_type(arg)
         known = all(isinstance(d, int) for d in (*type.shape, *type.strides))
-        home = "bind" if position in self.static and known else "body"
+        updated = position in updated_arguments(self.function)
+        home = "bind" if position in self.static and known and not updated else "body"
         self.home[arg] = home
         if arg in self.pointers | self.objects:
             dtype = self.constant("dtype", torch_dtype(type.dtype))
             shape, strides = tuple_text(type.shape), tuple_text(type.strides)
             checks = f"{name}.shape != {shape} or {name}.stride() != {strides} or {name}.dtype is not {dtype}"
+            if updated:
+                given = f"{name}_given"
+                self.line("body", f"{given} = {name}")
+                self.written_back.append(f"if {name} is not {given}: {given}.copy_({name})")
             self.line(home, f"if {checks}: {name} = adapt({name}, {position}, {shape}, {strides}, {dtype})")
             if home == "bind":
                 self.weights_at[len(self.bound_names)] = sorted(self.static).index(position)
@@ -224,7 +236,7 @@ class HostPrinter:
         kernel = op.kernel.root_reference.data
         arguments = [self.pointer(a) for a in op.args] + list(self.kernels[kernel].size_names)
         self.comment(op)
-        self.line("body", f"status |= {kernel}({', '.join(arguments)})")
+        self.line("body", f"status |= {self.called[kernel]}({', '.join(arguments)})")
 
     def extern(self, op: prog.ExternOp) -> None:
         target = op.target.data
@@ -245,8 +257,11 @@ class HostPrinter:
         for name, result in zip(names, op.results):
             type = prog.buffer_type(result)
             self.home[result] = "body"
+            if result not in self.pointers | self.objects:
+                continue
             shape, strides = tuple_text(type.shape), tuple_text(type.strides)
-            self.line("body", f"if {name}.stride() != {strides}: {name} = expect({name}, {shape}, {strides})")
+            wrong = f"{name}.shape != {shape} or {name}.stride() != {strides}"
+            self.line("body", f"if {wrong}: {name} = expect({name}, {shape}, {strides})")
             if result in self.pointers:
                 self.line("body", f"{self.pointer(result)} = {name}.data_ptr()")
 
@@ -280,6 +295,7 @@ class HostPrinter:
         names = [k.data for k in kinds.data if isinstance(k, StringAttr)] if isinstance(kinds, ArrayAttr) else \
             ["tensor"] * len(op.args)
         give = {"tensor": lambda: next(tensors), "int": lambda: str(next(ints)), "none": lambda: "None"}
+        names = names[: len(names) - len(updated_arguments(self.function))]
         self.results = [give[kind]() for kind in names]
 
     def comment(self, op: Operation) -> None:
@@ -314,6 +330,7 @@ class HostPrinter:
         text += ["    status = 0"] if launches else []
         text += body
         text += ["    if status: raise_failure(status)"] if launches else []
+        text += [f"    {line}" for line in self.written_back]
         text.append(f"    return [{', '.join(self.results)}]")
         return "\n".join(text) + "\n"
 
@@ -330,6 +347,12 @@ _STATEMENTS: dict[type[Operation], Callable[[HostPrinter, Any], None]] = {
     prog.ViewOp: HostPrinter.view, prog.LaunchOp: HostPrinter.launch, prog.ExternOp: HostPrinter.extern,
     prog.ReturnOp: HostPrinter.give,
 }
+
+
+def _size_text(argument: str, dim: int | None = None, factor: int = 1, offset: int = 0) -> str:
+    """A symbol's value: of an integer argument, of a dim, or of the dim ``factor * symbol + offset``."""
+    size = argument if dim is None else f"{argument}.shape[{dim}]"
+    return size if (factor, offset) == (1, 0) else f"({size} - {offset})//{factor}"
 
 
 def _in_arena(value: SSAValue) -> bool:
@@ -355,60 +378,6 @@ def tuple_text(dims: Sequence[IntExpr]) -> str:
     return f"({_listed([str(d) for d in dims])})"
 
 
-# What the program's text calls.
-def arena_view(
-    arena: torch.Tensor, byte: int, dtype: torch.dtype, shape: tuple[int, ...], strides: tuple[int, ...]
-) -> torch.Tensor:
-    """The tensor at a byte of the arena."""
-    if 0 in shape:
-        return torch.empty_strided(shape, strides, dtype=dtype)
-    elements = arena.view(dtype)
-    return elements.as_strided(shape, strides, elements.storage_offset() + byte // dtype.itemsize)
-
-
-def expect_layout(tensor: torch.Tensor, shape: tuple[int, ...], strides: tuple[int, ...]) -> torch.Tensor:
-    """A library's result in the layout that tracing promised (where a dim has size 1 its stride may be any)."""
-    if tuple(tensor.shape) != shape:
-        raise InputError(f"a library call gave shape {tuple(tensor.shape)} where tracing saw {shape}")
-    if tensor.numel() == 0 or all(d == 1 or a == b for d, a, b in zip(shape, tensor.stride(), strides)):
-        return tensor
-    return torch.empty_strided(shape, strides, dtype=tensor.dtype).copy_(tensor)
-
-
-def adapt_input(
-    tensor: torch.Tensor, position: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype
-) -> torch.Tensor:
-    """An argument in the layout the program was compiled for. Raises InputError for another shape or dtype."""
-    if tuple(tensor.shape) != shape or tensor.dtype != dtype:
-        raise InputError(
-            f"argument {position} has shape {tuple(tensor.shape)} and dtype {tensor.dtype}; the program was compiled "
-            f"for {shape} and {dtype}"
-        )
-    if tensor.numel() == 0 or all(d == 1 or a == b for d, a, b in zip(shape, tensor.stride(), strides)):
-        return tensor
-    return torch.empty_strided(shape, strides, dtype=dtype).copy_(tensor)
-
-
-def only_tensors(results: Any) -> list[torch.Tensor]:
-    """The tensors among a call's results, in order; numbers become tensors of rank 0, None is left out."""
-    return [r if isinstance(r, torch.Tensor) else torch.tensor(r) for r in _as_list(results) if r is not None]
-
-
-def first_tensor(results: Any) -> torch.Tensor:
-    return only_tensors(results)[0]
-
-
-def _as_list(results: Any) -> list[Any]:
-    return list(results) if isinstance(results, (tuple, list)) else [results]
-
-
-def raise_failure(status: int) -> None:
-    """Raise what a kernel reported: bit 0, a position out of range; bit 1, an integer divided by zero."""
-    if status & 1:
-        raise IndexError("index out of range in a gather, an embedding or an indexed read")
-    raise RuntimeError("ZeroDivisionError")
-
-
 class HostProgram:
     """A program that can be called. Two calls at once get an arena each; a failed call gives its arena back.
 
@@ -427,7 +396,7 @@ class HostProgram:
         self.source = printer.print()
         self._dynamic = bool(printer.symbols)
         self._weights_at = printer.weights_at
-        namespace: dict[str, Any] = {**printer.globals, **kernels}
+        namespace: dict[str, Any] = {**printer.globals, **{printer.called[k]: kernels[k] for k in printer.called}}
         exec(compile(self.source, f"<host program of {function.sym_name.data}>", "exec"), namespace)
         self._run = namespace["run"]
         self._make_frame, self._arena_bytes = namespace["make_frame"], namespace["arena_bytes"]
@@ -453,7 +422,7 @@ class HostProgram:
             return self._bind() if self._bound is None else self._bound[2]
         given = [args[i] for i in self._static]
         # `weight.data = ...` keeps the tensor and may keep its address, and change only how it lies in memory.
-        places = [(t.data_ptr(), t.shape, t.stride()) for t in given]
+        places = [(t.data_ptr(), t.shape, t.stride(), t.dtype) for t in given]
         bound = self._bound
         if bound is None or bound[1] != places or any(a is not b for a, b in zip(bound[0], given)):
             bound = (given, places, self._bind(*given))
@@ -463,35 +432,24 @@ class HostProgram:
         return bound[2]
 
     def _frame(self) -> tuple[torch.Tensor, Any]:
-        arena = torch.empty(self._arena_bytes() + ARENA_ALIGNMENT, dtype=torch.uint8)
-        # Aligned for every dtype and for whole cache lines.
-        return arena, self._make_frame(_aligned(arena))
+        with torch.inference_mode(False):  # a tensor made in that mode could not be written outside of it
+            arena = torch.empty(self._arena_bytes() + ARENA_ALIGNMENT, dtype=torch.uint8)
+            # Aligned for every dtype and for whole cache lines.
+            return arena, self._make_frame(aligned(arena))
 
     def _call_with_sizes(self, args: Sequence[Any], weights: tuple[Any, ...]) -> list[Any]:
-        """One arena at a time is kept, as large as the largest call has needed."""
-        held: list[torch.Tensor] = []
+        """One arena at a time is kept, as large as the largest call has needed, with the frames of its last sizes."""
+        leased: list[SizedArena] = []
 
         def frame(*sizes: int) -> Any:
-            size = self._arena_bytes(*sizes)
             try:
                 arena = self._arenas.pop()
             except IndexError:
-                arena = None
-            if arena is None or arena.numel() < size + ARENA_ALIGNMENT:
-                arena = torch.empty(size + ARENA_ALIGNMENT, dtype=torch.uint8)
-            held.append(arena)
-            return self._make_frame(_aligned(arena), *sizes)
+                arena = SizedArena()
+            leased.append(arena)
+            return arena.frame(sizes, self._arena_bytes, self._make_frame)
 
         try:
             return self._run(args, weights, frame)
         finally:
-            self._arenas.extend(held)
-
-
-ARENA_ALIGNMENT = 64
-
-
-def _aligned(arena: torch.Tensor) -> torch.Tensor:
-    """The whole aligned units of the arena, so that it can be viewed as any dtype."""
-    skip = -arena.data_ptr() % ARENA_ALIGNMENT
-    return arena[skip : skip + (arena.numel() - skip) // ARENA_ALIGNMENT * ARENA_ALIGNMENT]
+            self._arenas.extend(leased)

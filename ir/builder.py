@@ -87,6 +87,10 @@ class Builder:
             tw.SizeOp.create(properties={"value": DimsAttr([value])}, result_types=[TensorType.get((), "i64")])
         )
 
+    def seed(self) -> SSAValue:
+        """64 random bits of torch's default generator, as an i64 number of rank 0."""
+        return self._value(tw.SeedOp.create(result_types=[TensorType.get((), "i64")]))
+
     # Arithmetic.
 
     def map(self, fn: str, *args: SSAValue, dtype: str | None = None) -> SSAValue:
@@ -164,6 +168,13 @@ class Builder:
         """`source` read at `indices` (integers of one shape) along adjacent `dims`."""
         return self._value(tw.GatherOp.make(source, indices, dims, wrap))
 
+    def scatter(
+        self, fn: str, base: SSAValue, indices: Sequence[SSAValue], updates: SSAValue, dims: Sequence[int],
+        wrap: bool = True,
+    ) -> SSAValue:
+        """`base` with `updates` combined into it at `indices` (integers of one shape) along adjacent `dims`."""
+        return self._value(tw.ScatterOp.make(fn, base, indices, updates, dims, wrap))
+
     # Library calls.
 
     def matmul(self, lhs: SSAValue, rhs: SSAValue, bias: SSAValue | None = None) -> SSAValue:
@@ -216,8 +227,10 @@ class Builder:
         results: Sequence[TensorType],
         strides: Sequence[Sequence[IntExpr]],
         reason: str,
+        strided: Sequence[int] = (),
     ) -> list[SSAValue]:
-        """An opaque call; `arguments` is text of `ir/calls.py`, `strides` has an entry for each result."""
+        """An opaque call; `arguments` is text of `ir/calls.py`, `strides` has an entry for each result, `strided` are
+        the operands that need not be row-major."""
         op = tw.AtenOp.create(
             operands=args,
             properties={
@@ -225,6 +238,7 @@ class Builder:
                 "arguments": StringAttr(arguments),
                 "strides": ArrayAttr([DimsAttr(s) for s in strides]),
                 "reason": StringAttr(reason),
+                **({"strided": DimsAttr(strided)} if strided else {}),
             },
             result_types=results,
         )

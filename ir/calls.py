@@ -31,6 +31,10 @@ class Tagged:
     name: str
 
 
+SEED_CALL = "aten.randint.low", f"([{-(2**63)}, {2**63 - 1}, []], {{'dtype': 'dtype:i64'}})"
+"""Target and arguments of the call that `tw.seed` is: a number drawn from torch's default generator."""
+
+
 def encode(args: tuple[Any, ...] | list[Any], kwargs: dict[str, Any]) -> str:
     """The text of a call's arguments. Raises TypeError for a value that has no text."""
     return repr((_encode(list(args)), {k: _encode(v) for k, v in kwargs.items()}))

@@ -225,6 +225,12 @@ class _KernelCount:
                 self.access(self.read, op.ref, substitute(op.offset.data[0], names), extents)
             elif isinstance(op, tile.StoreOp):
                 self.access(self.written, op.ref, substitute(op.offset.data[0], names), extents)
+            elif isinstance(op, tile.UpdateOp):
+                position = substitute(op.offset.data[0], names)
+                self.access(self.written, op.ref, position, extents)
+                if tile.UPDATES[op.fn.data] is not None:
+                    self.access(self.read, op.ref, position, extents)
+                    self.flops += trips
             elif isinstance(op, tile.MapOp):
                 self.flops += trips * SCALARS[op.fn.data].cost
             elif isinstance(op, tile.ScanOp):

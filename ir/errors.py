@@ -45,7 +45,7 @@ class UnsupportedOpError(TilewrightError):
 
 
 class UnsupportedGraphError(TilewrightError):
-    """A graph that the IR cannot express (sizes that depend on data, mutation); ATen can run it as a whole."""
+    """A graph that the IR cannot express as a whole (sizes that depend on data, mutation); parts of it may compile."""
 
 
 class CompilerNotFoundError(TilewrightError):

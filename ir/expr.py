@@ -282,6 +282,19 @@ def free_symbols(expr: IntExpr) -> frozenset[str]:
     return frozenset(names)
 
 
+def linear_in_one(expr: IntExpr) -> tuple[str, int, int] | None:
+    """`(name, factor, offset)` where `expr` is ``factor * name + offset`` with a positive factor, else None."""
+    names = free_symbols(expr)
+    if len(names) != 1:
+        return None
+    (name,) = names
+    offset = substitute(expr, {name: 0})
+    factor = substitute(expr, {name: 1}) - offset
+    if not isinstance(offset, int) or not isinstance(factor, int) or factor <= 0:
+        return None
+    return (name, factor, offset) if expr == factor * symbol(name) + offset else None
+
+
 def substitute(expr: IntExpr, values: Mapping[str, IntExpr]) -> IntExpr:
     """`expr` with names replaced."""
     if isinstance(expr, int):
@@ -415,6 +428,11 @@ class Ranges:
         if operator == "//" and self.is_nonnegative(right) and not free_symbols(right) & self.extents.keys():
             bound = self.upper(left) if upper else self.lower(left)
             return None if bound is None else floordiv(bound, right)
+        if operator in ("max", "min"):
+            known = [b for side in (left, right) if (b := self._bound(side, upper)) is not None]
+            # A maximum is at least each of its sides, a minimum at most.
+            if len(known) == 2 or (known and upper == (operator == "min")):
+                return _extremum(operator, known[0], known[-1])
         return None
 
     def is_nonnegative(self, expr: IntExpr) -> bool:

@@ -117,6 +117,13 @@ class _Limits:
         for dim, index in zip(op.dims.ints(), op.indices):
             self.lower(index, self.size(tw.tensor_type(op.source).shape[dim]))
 
+    def scatter(self, op: tw.ScatterOp) -> None:
+        for dim, index in zip(op.dims.ints(), op.indices):
+            self.lower(index, self.size(tw.tensor_type(op.base).shape[dim]))
+        if op.result in self.of:
+            self.lower(op.base, self.of[op.result])
+            self.lower(op.updates, self.of[op.result])
+
     def arithmetic(self, op: tw.MapOp | tile.MapOp) -> None:
         if op.result not in self.of:
             return
@@ -165,7 +172,7 @@ class _Limits:
     def index(self, op: tile.IndexOp) -> None:
         self.lower(op.value, self.size(op.extent.data[0]))
 
-    def store(self, op: tile.StoreOp) -> None:
+    def store(self, op: tile.StoreOp | tile.UpdateOp) -> None:
         if op.ref in self.of:
             self.lower(op.value, self.of[op.ref])
 
@@ -183,6 +190,7 @@ def _constant(value: SSAValue) -> float | None:
 _LIMIT_RULES: dict[type[Operation], Callable[[_Limits, Any], None]] = {
     **dict.fromkeys((*tw.VIEW_OPS, tw.ConcatOp, prog.ViewOp, tile.LoadOp), _Limits.pass_on),
     tw.GatherOp: _Limits.gather,
+    tw.ScatterOp: _Limits.scatter,
     tw.MapOp: _Limits.arithmetic,
     tw.AtenOp: _Limits.library_call,
     tw.FusedOp: _Limits.fused,
@@ -191,5 +199,6 @@ _LIMIT_RULES: dict[type[Operation], Callable[[_Limits, Any], None]] = {
     tile.ForOp: _Limits.loop,
     tile.IndexOp: _Limits.index,
     tile.StoreOp: _Limits.store,
+    tile.UpdateOp: _Limits.store,
     tile.MapOp: _Limits.arithmetic,
 }

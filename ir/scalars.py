@@ -53,6 +53,11 @@ SCALARS: dict[str, ScalarFunction] = {
         ScalarFunction("rsqrt", 1, "torch.rsqrt(a)", cost=8, exact=False, accepts=_F),
         ScalarFunction("pow", 2, "torch.pow(a, b)", cost=40, exact=False),
         ScalarFunction("copysign", 2, "torch.copysign(a, b)", accepts=_F),
+        ScalarFunction("hypot", 2, "torch.hypot(a, b)", cost=40, exact=False, accepts=_F),
+        ScalarFunction("nextafter", 2, "torch.nextafter(a, b)", cost=10, accepts=_F),
+        ScalarFunction("frexp_mantissa", 1, "torch.frexp(a)[0]", cost=10, accepts=_F),
+        ScalarFunction("frexp_exponent", 1, "torch.frexp(a)[1].to(a.dtype)", cost=10, accepts=_F),
+        ScalarFunction("gcd", 2, "torch.gcd(a, b)", cost=100, accepts=(INT,)),
         # rounding
         ScalarFunction("floor", 1, "torch.floor(a)", accepts=_F),
         ScalarFunction("ceil", 1, "torch.ceil(a)", accepts=_F),
@@ -71,6 +76,22 @@ SCALARS: dict[str, ScalarFunction] = {
         ScalarFunction("erf", 1, "torch.erf(a)", cost=24, exact=False, accepts=_F),
         ScalarFunction("erfc", 1, "torch.erfc(a)", cost=40, exact=False, accepts=_F),
         ScalarFunction("lgamma", 1, "torch.lgamma(a)", cost=80, exact=False, accepts=_F),
+        ScalarFunction("digamma", 1, "torch.digamma(a)", cost=100, exact=False, accepts=_F),
+        ScalarFunction("zeta", 2, "torch.special.zeta(a, b)", cost=500, exact=False, accepts=_F),
+        ScalarFunction("erfinv", 1, "torch.erfinv(a)", cost=200, exact=False, accepts=_F),
+        ScalarFunction("erfcx", 1, "torch.special.erfcx(a)", cost=80, exact=False, accepts=_F),
+        ScalarFunction("ndtri", 1, "torch.special.ndtri(a)", cost=200, exact=False, accepts=_F),
+        ScalarFunction("i0", 1, "torch.i0(a)", cost=200, exact=False, accepts=_F),
+        ScalarFunction("i0e", 1, "torch.special.i0e(a)", cost=200, exact=False, accepts=_F),
+        ScalarFunction("i1", 1, "torch.special.i1(a)", cost=200, exact=False, accepts=_F),
+        ScalarFunction("i1e", 1, "torch.special.i1e(a)", cost=200, exact=False, accepts=_F),
+        *(ScalarFunction(name, 1, f"torch.special.{name}(a)", cost=200, exact=False, accepts=_F) for name in (
+            "scaled_modified_bessel_k0", "scaled_modified_bessel_k1",
+        )),
+        *(ScalarFunction(name, 2, f"torch.special.{name}(a, b)", cost=200, exact=False, accepts=_F) for name in (
+            "chebyshev_polynomial_t", "chebyshev_polynomial_u", "chebyshev_polynomial_v", "chebyshev_polynomial_w",
+            "hermite_polynomial_h", "hermite_polynomial_he", "laguerre_polynomial_l", "legendre_polynomial_p",
+        )),
         # trigonometry
         ScalarFunction("sin", 1, "torch.sin(a)", cost=20, exact=False, accepts=_F),
         ScalarFunction("cos", 1, "torch.cos(a)", cost=20, exact=False, accepts=_F),
@@ -100,6 +121,8 @@ SCALARS: dict[str, ScalarFunction] = {
         ScalarFunction("not", 1, "~a", accepts=_IB),
         ScalarFunction("shl", 2, "a << b", accepts=(INT,)),
         ScalarFunction("shr", 2, "a >> b", accepts=(INT,)),
+        # 64 random bits of a seed (a), a stream (b) and an offset in it (c): `ir/interpreter/philox.py`
+        ScalarFunction("philox", 3, "philox(a, b, c)", cost=50, accepts=(INT,)),
         # selection and conversion
         ScalarFunction("where", 3, "torch.where(a, b, c)", accepts=_ALL),
         ScalarFunction("cast", 1, "a", accepts=_ALL, result="any"),
@@ -136,7 +159,32 @@ REDUCTIONS: dict[str, Reduction] = {
     )
 }
 
-SCANS: dict[str, str] = {"sum": "torch.cumsum(x, dim, dtype=x.dtype)"}
+INTEGER_DIVISIONS = frozenset({"floor_div", "trunc_div", "remainder", "fmod"})
+"""Functions that report an integer divisor of zero."""
+
+@dataclass(frozen=True)
+class Scan:
+    """A running combination, of `tw.scan` and `tile.scan`. `reference` is torch text with `x` and `dim` in scope."""
+
+    name: str
+    reference: str
+    accepts: tuple[str, ...] = (FLOAT, INT)
+    result: str = "same"
+
+
+SCANS: dict[str, Scan] = {
+    row.name: row
+    for row in (
+        Scan("sum", "torch.cumsum(x, dim, dtype=x.dtype)"),
+        Scan("prod", "torch.cumprod(x, dim, dtype=x.dtype)"),
+        Scan("logsumexp", "torch.logcumsumexp(x, dim)", accepts=_F),
+        Scan("max", "torch.cummax(x, dim).values", accepts=_ALL),
+        Scan("min", "torch.cummin(x, dim).values", accepts=_ALL),
+        # the last position of the extreme value so far, NaN counts as extreme
+        Scan("argmax", "torch.cummax(x, dim).indices", accepts=_ALL, result="i64"),
+        Scan("argmin", "torch.cummin(x, dim).indices", accepts=_ALL, result="i64"),
+    )
+}
 
 
 def kind_of(dtype_name: str) -> str:

@@ -30,7 +30,7 @@ _PROG_OPS: OpClasses = tuple(prog.Prog.operations)
 # What may stand in a module, in a function, in a fused region and in a kernel.
 MODULE_OPS: dict[str, OpClasses] = {"tw": (FuncOp,), "fused": (FuncOp,), "prog": (FuncOp, tile.KernelOp)}
 FUNCTION_OPS: dict[str, OpClasses] = {"tw": _TW_OPS, "fused": (*_TW_OPS, tw.FusedOp), "prog": _PROG_OPS}
-REGION_OPS: OpClasses = (*(op for op in _TW_OPS if op not in (tw.ReturnOp, tw.AtenOp)), tw.YieldOp)
+REGION_OPS: OpClasses = (*(op for op in _TW_OPS if op not in (tw.ReturnOp, tw.AtenOp, tw.SeedOp)), tw.YieldOp)
 KERNEL_OPS: OpClasses = tuple(op for op in tile.Tile.operations if op is not tile.KernelOp)
 RETURNS: dict[str, type[Operation]] = {"tw": tw.ReturnOp, "fused": tw.ReturnOp, "prog": prog.ReturnOp}
 # The kinds of results that are operands of the terminator; a program gives its ints as the attribute `result_sizes`.
@@ -139,9 +139,10 @@ def _verify_symbols(function: FuncOp) -> set[str]:
     for name, place in table.data.items():
         where = f"symbols: {name}"
         if not isinstance(place, DimsAttr) or not all(isinstance(i, int) for i in place.data):
-            raise _error(function, f"{where} must be #tw.dims<[argument]> or #tw.dims<[argument, dim]>")
+            raise _error(function, f"{where} must be #tw.dims<[argument, dim, factor, offset]>, or less of that")
         path = place.ints()
-        _require(len(path) in (1, 2), function, f"{where} must be an argument, or an argument and a dim")
+        _require(len(path) in (1, 2, 4), function, f"{where} must be an argument, or an argument and a dim")
+        _require(len(path) < 4 or path[2] > 0, function, f"{where}: the factor must be positive")
         _require(0 <= path[0] < len(arguments), function, f"{where}: there is no argument {path[0]}")
         type = arguments[path[0]].type
         if len(path) == 1:
@@ -149,8 +150,9 @@ def _verify_symbols(function: FuncOp) -> set[str]:
         else:
             shape = type.shape if isinstance(type, (TensorType, BufferType)) else ()
             _require(0 <= path[1] < len(shape), function, f"{where}: argument {path[0]} has no dim {path[1]}")
+            factor, offset = path[2:] or (1, 0)
             _require(
-                shape[path[1]] == symbol(name), function,
+                shape[path[1]] == factor * symbol(name) + offset, function,
                 f"{where}: dim {path[1]} of argument {path[0]} is {shape[path[1]]}",
             )
     bound = set(table.data)
@@ -222,6 +224,7 @@ def _verify_interface(function: FuncOp, stage: str, bound: set[str]) -> None:
         _require(len(returned) == len(given), last, f"gives {len(given)} results, result_kinds has {len(returned)}")
         given = [type for type, name in zip(given, returned) if name == "tensor"]
         _verify_result_sizes(function, names.count("int") - returned.count("int"), bound)
+    _verify_updates(function, given)
     _verify_layouts(function, "arg_strides", [argument.type for argument in function.body.block.args])
     _verify_layouts(function, "result_strides", given)
     owners = function.attributes.get("result_owners", DimsAttr([0] * len(given)))
@@ -230,6 +233,19 @@ def _verify_interface(function: FuncOp, stage: str, bound: set[str]) -> None:
         and len(owners.data) == len(given),
         function, f"result_owners has no integer for each of {len(given)} tensors",
     )
+
+
+def _verify_updates(function: FuncOp, given: list[Attribute]) -> None:
+    """`arg_updates` names tensor arguments, each once, of the types of the last tensor results."""
+    updates = function.attributes.get("arg_updates", DimsAttr([]))
+    arguments = function.body.block.args
+    if not isinstance(updates, DimsAttr) or not all(isinstance(i, int) for i in updates.data):
+        raise _error(function, "arg_updates is a #tw.dims of argument numbers")
+    positions = updates.ints()
+    _require(len(set(positions)) == len(positions) <= len(given), function, "arg_updates does not fit the results")
+    for position, type in zip(positions, given[len(given) - len(positions) :]):
+        _require(0 <= position < len(arguments), function, f"arg_updates: there is no argument {position}")
+        _require(arguments[position].type == type, function, f"arg_updates: {type} is not argument {position}'s type")
 
 
 def _verify_result_sizes(function: FuncOp, count: int, bound: set[str]) -> None:
@@ -275,7 +291,7 @@ def _verify_kernel(kernel: tile.KernelOp) -> None:
     )
     for op in _inside(kernel.body.block):
         _require(isinstance(op, KERNEL_OPS), op, "not legal in a kernel")
-        if isinstance(op, tile.StoreOp) and isinstance(op.ref, BlockArgument):
+        if isinstance(op, (tile.StoreOp, tile.UpdateOp)) and isinstance(op.ref, BlockArgument):
             _require(op.ref.index in outputs, op, f"writes pointer {op.ref.index}, which outputs does not list")
 
 

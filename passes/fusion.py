@@ -26,6 +26,7 @@ from .fusion_graph import EXTERN_OPS, FusionGraph, argument_strides
 from .fusion_regions import RegionBuilder
 from .lowering.loops import AccessWalk
 from .lowering.names import region_location, region_name
+from .lowering.scatter import reads_what_it_overwrites, scatter_region, scatter_walks
 from .lowering.walk import CannotFuse, Domain, domain_for
 
 
@@ -96,6 +97,8 @@ class Fuser:
             for value in reads:
                 if isinstance(value.owner, Operation):
                     self.readers.setdefault(value.owner, []).append(op)
+        for earlier, later in zip(self.graph.effects, self.graph.effects[1:]):
+            self.readers.setdefault(earlier, []).append(later)
 
     # Facts about groups
     def members(self, op: Operation) -> set[Operation]:
@@ -259,6 +262,11 @@ class Fuser:
     def trial(self, ops: set[Operation], outputs: Sequence[SSAValue]) -> tuple[float, Domain]:
         """Walk the kernel; the flops that it would spend beyond one evaluation of each element. Raises CannotFuse."""
         ordered = self.graph.with_free(ops)
+        scatter = scatter_region(ordered, outputs)
+        if scatter is not None:
+            if reads_what_it_overwrites(scatter):
+                raise CannotFuse("what is written to an argument in place is computed before")
+            return sum(self.repeated_work(*part) for part in scatter_walks(scatter)), scatter.base
         domain = domain_for(ordered, outputs)
         walk = AccessWalk(ordered, domain)
         walk.run(outputs)
@@ -295,7 +303,8 @@ class Fuser:
             readers = [r for o in cone for r in self.readers.get(o, ()) if r not in group]
             if not readers or any(r not in self.groups for r in readers):
                 continue
-            if any(isinstance(o, (tw.ReduceOp, tw.ScanOp)) or o.results[0] in self.graph.demanded for o in cone):
+            once = (tw.ReduceOp, tw.ScanOp, tw.ScatterOp)
+            if any(isinstance(o, once) or o.results[0] in self.graph.demanded for o in cone):
                 continue
             outside = list({id(self.groups[r]): self.groups[r].ops for r in readers}.values())
             if self.pays_to_repeat(cone, group, outside):

@@ -13,15 +13,16 @@ from tilewright.ir.expr import IntExpr, hint
 from tilewright.ir.scalars import SCALARS
 from tilewright.ir.types import DimsAttr, contiguous_strides
 
+from .dce import may_erase
 from .lowering.indexing import dot, reshape_strides
 
 Strides = tuple[IntExpr, ...]
 
-EXTERN_OPS = (tw.MatmulOp, tw.ConvOp, tw.AttentionOp, tw.AtenOp, tw.FusedOp)
+EXTERN_OPS = (tw.MatmulOp, tw.ConvOp, tw.AttentionOp, tw.SeedOp, tw.AtenOp, tw.FusedOp)
 """What runs by itself, outside the kernels that fusion makes: library calls, and regions made before."""
 LEAF_OPS = (tw.ConstantOp, tw.IotaOp, tw.SizeOp)
 PLAIN_VIEWS = (tw.ReshapeOp, tw.PermuteOp, tw.SliceOp, tw.BroadcastOp)
-COMPUTE_OPS = (tw.MapOp, tw.ReduceOp, tw.ScanOp, tw.ConcatOp, tw.GatherOp, tw.PadOp)
+COMPUTE_OPS = (tw.MapOp, tw.ReduceOp, tw.ScanOp, tw.ConcatOp, tw.GatherOp, tw.PadOp, tw.ScatterOp)
 FREE_MAP_COST = 12
 """Adds: maps of positions and constants alone, up to this cost for a whole chain, are computed where they are used."""
 
@@ -125,13 +126,15 @@ class FusionGraph:
 
     `compute` ops become kernels. `free` ops (views, constants, positions, cheap maps of positions) are repeated in each
     kernel that needs them. `demanded` values must exist in memory for a library call or for the caller; where a view
-    of them cannot be had by strides, the view itself computes (a copy).
+    of them cannot be had by strides, the view itself computes (a copy). `effects` are calls that do more than give a
+    result (draws of random numbers, say), in their order, which stays.
     """
 
     def __init__(self, block: Block, strides: Mapping[SSAValue, Strides]):
         self.block = block
         erase_dead(block)
         self.order: dict[Operation, int] = {op: i for i, op in enumerate(block.ops)}
+        self.effects: list[Operation] = [op for op in block.ops if isinstance(op, EXTERN_OPS) and not may_erase(op)]
         self.argument_layout = dict(strides)
         self.free: set[Operation] = set()
         self.free_cost: dict[SSAValue, int] = {}

@@ -65,9 +65,12 @@ class RegionBuilder:
         home: dict[Operation, int] = {op: i for i, (_, ops) in enumerate(items) for op in ops}
         waits: list[set[int]] = []
         followers: dict[int, list[int]] = {}
+        earlier = dict(zip(self.graph.effects[1:], self.graph.effects))
         for place, (_, ops) in enumerate(items):
             needs: set[int] = set()
             for op in ops:
+                if op in earlier:
+                    needs.add(home[earlier[op]])
                 reads = self.graph.sources(op) if op in self.graph.compute else operands_of(op)
                 needs |= {home[v.owner] for v in reads if isinstance(v.owner, Operation) and v.owner in home}
             needs.discard(place)

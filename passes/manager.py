@@ -145,6 +145,8 @@ class PassManager:
                 stage = self._check_after(module, item, stage)
                 verified = time.perf_counter()
                 after = Measure.of(module, sizes)
+            except MemoryError:
+                raise  # says nothing about the pass, and telling more about it takes memory
             except Exception as error:
                 raise self._failure(error, position, dump) from error
             dump = self._dump(position, module)

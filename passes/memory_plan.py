@@ -43,8 +43,8 @@ class PlanMemory(Pass):
         %arena = prog.arena {size = #tw.dims<[64]>} : !prog.arena_type
         %a = prog.buffer %arena {offset = #tw.dims<[0]>, live = #tw.dims<[0, 1]>} : !prog.buffer<[8], [1], f32>
 
-    Largest first, each at the lowest offset that is free for its whole life. Temporaries with symbolic sizes come after
-    the others and share bytes with those of the very same size only.
+    Largest first, each at the lowest offset that is free for its whole life. Symbolic sizes come after the others, and
+    share bytes where they are multiples of one expression: ``1024*s0`` and ``256*s0``, but not ``64*s1``.
     """
 
     name: ClassVar[str] = "plan-memory"
@@ -119,11 +119,34 @@ def align(size: IntExpr) -> IntExpr:
 
 def place(lifetimes: list[Lifetime]) -> tuple[dict[prog.AllocOp, IntExpr], IntExpr]:
     """Offsets in bytes, and the size of the arena."""
+    families: dict[IntExpr, list[tuple[int, Lifetime]]] = {1: []}
+    for life in lifetimes:
+        unit, count = in_units(life.size)
+        families.setdefault(unit, []).append((count, life))
     offsets: dict[prog.AllocOp, IntExpr] = {}
+    total: IntExpr = 0
+    for unit, members in families.items():
+        within, top = pack(members)
+        offsets |= {op: total + unit * offset for op, offset in within.items()}
+        total = total + unit * top
+    return offsets, total
+
+
+def in_units(size: IntExpr) -> tuple[IntExpr, int]:
+    """`(unit, count)`: a size as a multiple of its symbolic part. Those of one unit compare for any symbols."""
+    if isinstance(size, int):
+        return 1, size
+    if len(size.terms) > 1:
+        return size, 1
+    ((_, count),) = size.terms
+    return floordiv(size, count), count
+
+
+def pack(members: list[tuple[int, Lifetime]]) -> tuple[dict[prog.AllocOp, int], int]:
+    """Offsets of temporaries with these sizes, and where the last of them ends."""
+    offsets: dict[prog.AllocOp, int] = {}
     placed: list[tuple[int, int, Lifetime]] = []
-    top = 0
-    known = [(life.size, life) for life in lifetimes if isinstance(life.size, int)]
-    for size, life in sorted(known, key=lambda pair: (-pair[0], pair[1].first)):
+    for size, life in sorted(members, key=lambda pair: (-pair[0], pair[1].first)):
         offset = 0
         for start, end, other in sorted(placed, key=lambda item: item[0]):
             alive_together = other.first <= life.last and life.first <= other.last
@@ -131,19 +154,4 @@ def place(lifetimes: list[Lifetime]) -> tuple[dict[prog.AllocOp, IntExpr], IntEx
                 offset = end
         placed.append((offset, offset + size, life))
         offsets[life.op] = offset
-        top = max(top, offset + size)
-    total: IntExpr = top
-    slots: list[tuple[IntExpr, IntExpr, list[Lifetime]]] = []
-    for life in lifetimes:
-        if isinstance(life.size, int):
-            continue
-        for offset_expr, size_expr, users in slots:
-            if size_expr == life.size and all(u.last < life.first or life.last < u.first for u in users):
-                users.append(life)
-                offsets[life.op] = offset_expr
-                break
-        else:
-            slots.append((total, life.size, [life]))
-            offsets[life.op] = total
-            total = total + life.size
-    return offsets, total
+    return offsets, max((end for _, end, _ in placed), default=0)

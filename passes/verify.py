@@ -1,13 +1,17 @@
 """Numeric verification: results before a stage against results after it, in the class of change the stage claims.
 
 Three kinds of stages are checked on the same inputs: the import (`check_reference`), every pass (`check`), and the
-compiled program (`check_callable`). Mismatches are settled against the module as imported, run in float64. Results that
-depend on random numbers or on uninitialised memory cannot be compared: they are left out, and listed with the reason.
+compiled program (`check_callable`). Mismatches are settled against the module as imported, run in float64.
+
+Random numbers: every run starts from the same state of torch's generator, so that a `tw.seed` draws the same seed and
+what is made from it compares like anything else. Results that depend on draws inside of library calls, or on
+uninitialised memory, cannot be compared: they are left out, and listed with the reason.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +22,8 @@ from xdsl.ir import Block, SSAValue
 from tilewright.ir import tw
 from tilewright.ir.calls import decode
 from tilewright.ir.errors import InterpreterError, NumericMismatchError
-from tilewright.ir.interpreter import find_function, result_kinds, run
+from tilewright.ir.function import result_kinds
+from tilewright.ir.interpreter import find_function, run
 from tilewright.ir.interpreter.library import find_overload
 from tilewright.ir.numerics import compare, random_inputs
 from tilewright.ir.text import file_lines
@@ -27,6 +32,16 @@ from tilewright.ir.text import file_lines
 IMPORT_FACTOR = 4.0
 # Parameters of random calls that are a probability; at 0 nothing is random.
 _PROBABILITIES = ("dropout_p", "p")
+
+
+@contextmanager
+def fixed_random_numbers() -> Iterator[None]:
+    """Inside, torch's default generator starts from one state; afterwards it is as it was."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        yield
 
 
 @dataclass(frozen=True)
@@ -48,7 +63,7 @@ class NumericVerifier:
         self.inputs = list(inputs) if inputs is not None else random_inputs(module)
         self.original = module.clone()
         try:
-            self.reference = run(module, self.inputs)
+            self.reference = self._run(module)
         except IndexError as error:
             # What the model itself does with such inputs; nothing is compared then.
             raise InterpreterError(f"the IR cannot be run on these inputs to verify it: {error}") from error
@@ -59,12 +74,16 @@ class NumericVerifier:
     def oracle(self, index: int) -> Any:
         """Result `index` of the original module in float64."""
         if self._oracle is None:
-            self._oracle = run(self.original, self.inputs, precision="f64")
+            self._oracle = self._run(self.original, "f64")
         return self._oracle[index]
+
+    def _run(self, module: ModuleOp, precision: str = "native") -> list[Any]:
+        with fixed_random_numbers():
+            return run(module, self.inputs, precision=precision)
 
     def check(self, module: ModuleOp, stage_name: str, numerics: str) -> None:
         """Compare `module`, at any level, with the stage before. Raises NumericMismatchError."""
-        after = run(module, self.inputs)
+        after = self._run(module)
         self._compare(after, self._before, stage_name, numerics)
         self._before = after
 
@@ -72,7 +91,9 @@ class NumericVerifier:
         self, fn: Callable[[list[Any]], Sequence[Any]], stage_name: str, numerics: str = "reassociates"
     ) -> None:
         """Compare a program that takes the list of inputs with the last stage checked. Raises NumericMismatchError."""
-        self._compare(list(fn(list(self.inputs))), self._before, stage_name, numerics)
+        with fixed_random_numbers():
+            results = list(fn(list(self.inputs)))
+        self._compare(results, self._before, stage_name, numerics)
 
     def check_reference(
         self, outputs: Sequence[Any], stage_name: str = "import", numerics: str = "reassociates"

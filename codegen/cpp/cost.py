@@ -6,7 +6,7 @@ from xdsl.ir import Operation
 
 from tilewright.ir.expr import IntExpr, substitute
 from tilewright.ir.scalars import SCALARS
-from tilewright.ir.tile import ForOp, LoadOp, MapOp, StoreOp
+from tilewright.ir.tile import ForOp, LoadOp, MapOp, StoreOp, UpdateOp
 
 # A load or a store, in units of one addition in a vector lane (about 0.016 ns): 4 bytes from the second-level cache.
 MEMORY_COST = 4
@@ -24,4 +24,4 @@ def work(op: Operation, outer: dict[str, IntExpr] | None = None) -> IntExpr:
         return extent * total
     if isinstance(op, MapOp):
         return SCALARS[op.fn.data].cost
-    return MEMORY_COST if isinstance(op, (LoadOp, StoreOp)) else 0
+    return MEMORY_COST if isinstance(op, (LoadOp, StoreOp, UpdateOp)) else 0

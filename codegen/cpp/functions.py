@@ -33,6 +33,14 @@ def _call_2(name: str, *kinds: str) -> dict[str, str]:
     return dict.fromkeys(kinds or (FLOAT, INT), f"tw::{name}({{a}}, {{b}})")
 
 
+# What `tilewright_special.h` holds: series and iterations, which other kernels need not compile.
+SPECIAL = (
+    "digamma", "zeta", "erfinv", "erfcx", "ndtri", "i0", "i0e", "i1", "i1e", "scaled_modified_bessel_k0",
+    "scaled_modified_bessel_k1", "chebyshev_polynomial_t", "chebyshev_polynomial_u", "chebyshev_polynomial_v",
+    "chebyshev_polynomial_w", "hermite_polynomial_h", "hermite_polynomial_he", "laguerre_polynomial_l",
+    "legendre_polynomial_p",
+)
+
 FUNCTIONS: dict[str, dict[str, str]] = {
     "add": _same("{a} + {b}", FLOAT, INT),
     "sub": _same("{a} - {b}", FLOAT, INT),
@@ -60,6 +68,11 @@ FUNCTIONS: dict[str, dict[str, str]] = {
         "atanh",
     )},
     "atan2": _call_2("atan2", FLOAT),
+    "hypot": _call_2("hypot", FLOAT),
+    "nextafter": _call_2("nextafter", FLOAT),
+    **{name: _call_1(name) for name in ("frexp_mantissa", "frexp_exponent")},
+    "gcd": _call_2("gcd", INT),
+    **{name: _call_1(name) if SCALARS[name].arity == 1 else _call_2(name, FLOAT) for name in SPECIAL},
     "eq": _same("{a} == {b}"),
     "ne": _same("{a} != {b}"),
     "lt": _same("{a} < {b}"),
@@ -74,12 +87,11 @@ FUNCTIONS: dict[str, dict[str, str]] = {
     "not": {INT: "~{a}", BOOL: "!{a}"},
     "shl": _call_2("shl", INT),
     "shr": _call_2("shr", INT),
+    "philox": _same("{t}(tw::philox({a}, {b}, {c}))", INT),
     "where": _same("{a} ? {b} : {c}"),
     "cast": _same("{a}"),
 }
 
-# Integer functions that report a zero divisor.
-DIVIDES = frozenset({"floor_div", "trunc_div", "remainder", "fmod"})
 # Functions that need no arithmetic: they take the stored type of a half as it is.
 _MOVES = frozenset({"where", "cast"})
 
@@ -148,6 +160,37 @@ COMBINERS: dict[str, Combiner] = {
     "argmin": Combiner(
         _same("tw::Limits<{t}>::high"),
         _same("if (tw::beats_min({v}, {best})) {best} = {v}, {r} = {i};"), {},
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Scanner:
+    """How a loop scans: what the state is before the first value, and the statement that takes one in.
+
+    A `wide` state of floats is double, as ATen keeps running sums. A `position` has a second state, `{best}`.
+    """
+
+    start: dict[str, str]
+    update: dict[str, str]
+    wide: bool = True
+    position: bool = False
+
+
+# `{r}` is the state, `{v}` the new value, `{i}` its position; `{t}` the compute type.
+SCANNERS: dict[str, Scanner] = {
+    "sum": Scanner(_same("0", FLOAT, INT), _same("{r} += {v};", FLOAT, INT)),
+    "prod": Scanner(_same("1", FLOAT, INT), _same("{r} *= {v};", FLOAT, INT)),
+    "logsumexp": Scanner({FLOAT: "-tw::inf_f64"}, {FLOAT: "{r} = tw::log_add_exp({r}, {v});"}),
+    "max": Scanner(COMBINERS["max"].neutral, COMBINERS["max"].update, wide=False),
+    "min": Scanner(COMBINERS["min"].neutral, COMBINERS["min"].update, wide=False),
+    "argmax": Scanner(
+        _same("tw::Limits<{t}>::low"), _same("if (tw::reaches_max({v}, {best})) {best} = {v}, {r} = {i};"),
+        wide=False, position=True,
+    ),
+    "argmin": Scanner(
+        _same("tw::Limits<{t}>::high"), _same("if (tw::reaches_min({v}, {best})) {best} = {v}, {r} = {i};"),
+        wide=False, position=True,
     ),
 }
 

@@ -21,7 +21,6 @@ from collections.abc import Iterator
 from xdsl.ir import Block, Operation, SSAValue
 
 from tilewright.ir.expr import free_symbols
-from tilewright.ir.scalars import kind_of
 from tilewright.ir.tile import AllocOp, ConstantOp, ForOp, IndexOp, ScanOp, YieldOp, index_expressions, value_dtype
 
 from .functions import VALUE_TYPES
@@ -189,11 +188,11 @@ class _Block:
                 self._fill(a.value_type, a.best, a.neutral)
         for scan in op.body.block.ops:
             if isinstance(scan, ScanOp):
-                dtype = value_dtype(scan.result)
-                kind = "double" if kind_of(dtype) == "float" else VALUE_TYPES[dtype]
-                name = printer.unique(f"{scan.result.name_hint or 'scan'}_running")
-                self._fill(kind, name, "0")
-                printer.texts[scan.result] = f"{name}[{self.lane}]"
+                for name, kind, start in printer.scan_states(scan):
+                    self._fill(kind, name, start)
+                printer.texts[scan.result] += f"[{self.lane}]"
+                if scan in printer.scan_bests:
+                    printer.scan_bests[scan] += f"[{self.lane}]"
         block = printer.sum_block(op, accumulators)
         extent = printer.index(op.trip_count)
         if block is None:

@@ -12,10 +12,10 @@ from xdsl.ir import Operation, SSAValue
 from tilewright.ir.dtypes import compute_dtype
 from tilewright.ir.expr import free_symbols
 from tilewright.ir.scalars import kind_of
-from tilewright.ir.tile import ForOp, ScanOp, YieldOp, value_dtype
+from tilewright.ir.tile import ForOp, KernelOp, ScanOp, YieldOp, value_dtype
 
 from .cost import work
-from .functions import COMBINERS, VALUE_TYPES, cast_text
+from .functions import COMBINERS, SCANNERS, VALUE_TYPES, cast_text
 from .writer import Writer, can_fail, is_leaf
 
 # `tw::parallel_work` of the header: where the work is known while printing, the test is made here.
@@ -68,8 +68,18 @@ class Accumulator:
         return text.format(r=target or self.name, best=best or self.best, v=value, i=position)
 
 
+def state_dtype(scan: ScanOp) -> str:
+    """The dtype of what a scan keeps: running sums of floats are kept in double, as ATen does."""
+    dtype = value_dtype(scan.value)
+    return "f64" if SCANNERS[scan.fn.data].wide and kind_of(dtype) == "float" else compute_dtype(dtype)
+
+
 class LoopPrinter(Writer):
     """Prints `tile.for`. What stands inside is printed by `operation`."""
+
+    def __init__(self, kernel: KernelOp):
+        super().__init__(kernel)
+        self.scan_bests: dict[ScanOp, str] = {}  # of scans for positions: the extreme value so far
 
     @abstractmethod
     def operation(self, op: Operation) -> None:
@@ -155,12 +165,20 @@ class LoopPrinter(Writer):
     def _declare_scans(self, op: ForOp) -> None:
         for scan in op.body.block.ops:
             if isinstance(scan, ScanOp):
-                dtype = value_dtype(scan.result)
-                # Running sums of floats are kept in double, as ATen does.
-                kind = "double" if kind_of(dtype) == "float" else VALUE_TYPES[dtype]
-                name = self.unique(f"{scan.result.name_hint or 'scan'}_running")
-                self.texts[scan.result] = name
-                self.emit(f"{kind} {name} = 0;")
+                for name, kind, start in self.scan_states(scan):
+                    self.emit(f"{kind} {name} = {start};")
+
+    def scan_states(self, scan: ScanOp) -> list[tuple[str, str, str]]:
+        """Name, type and first value of what the scan keeps: its state, which from here on stands for the result, and
+        for a position the best value so far."""
+        scanner, dtype = SCANNERS[scan.fn.data], state_dtype(scan)
+        start = scanner.start[kind_of(value_dtype(scan.value))].format(t=VALUE_TYPES[dtype])
+        name = self.unique(f"{scan.result.name_hint or 'scan'}_running")
+        self.texts[scan.result] = name
+        if not scanner.position:
+            return [(name, VALUE_TYPES[dtype], start)]
+        self.scan_bests[scan] = best = self.unique(f"{name}_best")
+        return [(name, "int64_t", "0"), (best, VALUE_TYPES[dtype], start)]
 
     def _simd_pragma(self, op: ForOp, accumulators: list[Accumulator], prefix: str = "simd") -> None:
         if any(a.combiner in POSITIONS for a in accumulators):

@@ -12,6 +12,7 @@ from tilewright.ir.expr import IntExpr, free_symbols
 from tilewright.ir.scalars import kind_of
 from tilewright.ir.target import Target
 from tilewright.ir.tile import (
+    UPDATES,
     AllocOp,
     CondOp,
     ConstantOp,
@@ -23,11 +24,13 @@ from tilewright.ir.tile import (
     MapOp,
     ScanOp,
     StoreOp,
+    UpdateOp,
     value_dtype,
 )
 
-from .functions import MEMORY_TYPES, VALUE_TYPES, cast_text, constant_text, function_text
+from .functions import MEMORY_TYPES, SCANNERS, SPECIAL, VALUE_TYPES, cast_text, constant_text, function_text
 from .lanes import LanePrinter
+from .loops import state_dtype
 from .writer import INDENT, can_fail, divides_integers, model_lines
 
 # The bits of what a kernel returns, 0 being success.
@@ -51,7 +54,8 @@ class KernelPrinter(LanePrinter):
         super().__init__(kernel)
         self.stack_bytes = 0
         self.slots = 0
-        self.positions: dict[str, IntExpr] = {}
+        self.positions: dict[str, IntExpr] = {}  # computed positions, with their extents
+        self.in_range: dict[str, str] = {}  # the variables that say whether they are valid
         self.fails = can_fail(kernel)
 
     def print(self) -> str:
@@ -122,6 +126,18 @@ class KernelPrinter(LanePrinter):
             value = f"uint8_t({value})"
         self.emit(f"{self.texts[op.ref]}[{self.index(op.offset.data[0])}] = {value};")
 
+    def _update(self, op: UpdateOp) -> None:
+        memory, dtype = value_dtype(op.ref), value_dtype(op.value)
+        place = f"{self.texts[op.ref]}[{self.index(op.offset.data[0])}]"
+        value, fn = self.text(op.value), UPDATES[op.fn.data]
+        if fn is not None:
+            value = function_text(fn, [dtype, dtype], dtype, [self._from_memory(place, memory, dtype), value])
+        value = cast_text(value, dtype, memory)
+        if memory == "bool":
+            value = f"uint8_t({value})"
+        found = [self.in_range[name] for name in sorted(free_symbols(op.offset.data[0]) & self.positions.keys())]
+        self.emit((f"if ({' && '.join(found)}) " if found else "") + f"{place} = {value};")
+
     def _alloc(self, op: AllocOp) -> None:
         extent, dtype = op.extent.data[0], value_dtype(op.result)
         name = self.new_name(op.result)
@@ -158,15 +174,15 @@ class KernelPrinter(LanePrinter):
         self.declare(op.result, self.conditions(op.mask.data))
 
     def _scan(self, op: ScanOp) -> None:
-        """The accumulator was declared before the loop; here it takes one value in."""
-        running, dtype = self.texts[op.result], value_dtype(op.result)
-        value = self.text(op.value)
-        if kind_of(dtype) == "float":
-            self.emit(f"{running} += {cast_text(value, dtype, 'f64')};")
-            self.declare(op.result, cast_text(running, "f64", dtype))
-        else:
-            self.emit(f"{running} += {value};")
-            self.declare(op.result, running)
+        """The state was declared before the loop; here it takes one value in."""
+        loop, dtype = op.parent_op(), value_dtype(op.value)
+        assert isinstance(loop, ForOp)
+        scanner, running = SCANNERS[op.fn.data], self.texts[op.result]
+        state = "i64" if scanner.position else state_dtype(op)
+        value = cast_text(self.text(op.value), dtype, state_dtype(op))
+        best, position = self.scan_bests.get(op, ""), self.symbols[loop.axis.data]
+        self.emit(scanner.update[kind_of(dtype)].format(r=running, v=value, best=best, i=position))
+        self.declare(op.result, cast_text(running, state, value_dtype(op.result)))
 
     def _index(self, op: IndexOp) -> None:
         label, extent = op.label.data, op.extent.data[0]
@@ -190,13 +206,13 @@ class KernelPrinter(LanePrinter):
             self.emit(f"const bool {wanted} = {self.conditions(op.mask.data)};")
             self.emit(f"failed |= {wanted} && !{inside} ? 1 : 0;")
             use = f"{wanted} && {inside}"
-        self.positions[label] = extent
+        self.positions[label], self.in_range[label] = extent, inside
         name = self.new_symbol(label, extent)
         self.emit(f"const int64_t {name} = {use} ? {raw} : 0;")
 
     _PRINTERS: ClassVar[dict[type[Operation], Callable[..., None]]] = {
-        LoadOp: _load, StoreOp: _store, AllocOp: _alloc, ConstantOp: _constant, MapOp: _map, ExprOp: _expr,
-        CondOp: _cond, ScanOp: _scan, IndexOp: _index, ForOp: LanePrinter.loop,
+        LoadOp: _load, StoreOp: _store, UpdateOp: _update, AllocOp: _alloc, ConstantOp: _constant, MapOp: _map,
+        ExprOp: _expr, CondOp: _cond, ScanOp: _scan, IndexOp: _index, ForOp: LanePrinter.loop,
     }
 
 
@@ -208,7 +224,11 @@ def print_kernel(kernel: KernelOp) -> str:
 def print_file(kernels: Iterable[KernelOp], target: Target) -> str:
     """A C++ file with all of `kernels`, to be built for `target`."""
     features = " ".join(target.features)
-    head = f'// Kernels for {target.name} ({features}).\n#include "tilewright.h"\n\nusing namespace tw;\n'
+    kernels = list(kernels)
+    functions = {op.fn.data for kernel in kernels for op in kernel.walk() if isinstance(op, MapOp)}
+    headers = ["tilewright.h", *(["tilewright_special.h"] if functions & set(SPECIAL) else [])]
+    includes = "".join(f'#include "{name}"\n' for name in headers)
+    head = f"// Kernels for {target.name} ({features}).\n{includes}\nusing namespace tw;\n"
     return "\n".join([head, *map(print_kernel, kernels)])
 
 

@@ -14,12 +14,13 @@ TW_INLINE double fma(double a, double b, double c) { return a * b + c; }
 
 // ---- Comparisons, rounding, division ------------------------------------------------------------------------------
 
-// NaN wins, as in torch.maximum and torch.amax.
-template <class T> TW_INLINE T maximum(T a, T b) { return (a > b) | (a != a) ? a : b; }
-template <class T> TW_INLINE T minimum(T a, T b) { return (a < b) | (a != a) ? a : b; }
+// NaN wins, as in torch.maximum and torch.amax. Two choices, one after the other: gcc 12 does not vectorise a chain of
+// these where one condition is made of both comparisons.
+template <class T> TW_INLINE T maximum(T a, T b) { const T extreme = a > b ? a : b; return a != a ? a : extreme; }
+template <class T> TW_INLINE T minimum(T a, T b) { const T extreme = a < b ? a : b; return a != a ? a : extreme; }
 // NaN loses.
-template <class T> TW_INLINE T fmax(T a, T b) { return (a > b) | (b != b) ? a : b; }
-template <class T> TW_INLINE T fmin(T a, T b) { return (a < b) | (b != b) ? a : b; }
+template <class T> TW_INLINE T fmax(T a, T b) { const T extreme = a > b ? a : b; return b != b ? a : extreme; }
+template <class T> TW_INLINE T fmin(T a, T b) { const T extreme = a < b ? a : b; return b != b ? a : extreme; }
 
 // Whether `value` takes the place of `best` in argmax or argmin: the first NaN, else the first extreme.
 template <class T> TW_INLINE bool beats_max(T value, T best) {
@@ -27,6 +28,14 @@ template <class T> TW_INLINE bool beats_max(T value, T best) {
 }
 template <class T> TW_INLINE bool beats_min(T value, T best) {
   return (value < best) | ((value != value) & (best == best));
+}
+
+// The same for running extremes, where the last of equal ones counts, and the last NaN.
+template <class T> TW_INLINE bool reaches_max(T value, T best) {
+  return (value != value) | ((value >= best) & (best == best));
+}
+template <class T> TW_INLINE bool reaches_min(T value, T best) {
+  return (value != value) | ((value <= best) & (best == best));
 }
 
 TW_INLINE float abs(float x) { return __builtin_fabsf(x); }
@@ -85,6 +94,15 @@ template <class T> TW_INLINE T floor_div(T a, T b) {
   return rest != 0 && (rest < 0) != (b < 0) ? T(quotient - 1) : quotient;
 }
 
+// The greatest common divisor, never negative but for the lowest number, whose magnitude wraps.
+template <class T> inline T gcd(T a, T b) {
+  for (a = abs(a), b = abs(b); a != 0;) {
+    const T rest = T(b % a);
+    b = a, a = rest;
+  }
+  return b;
+}
+
 // A shift by a negative count or by the width and more shifts everything out.
 template <class T> TW_INLINE T shl(T a, T b) {
   constexpr int width = int(sizeof(T)) * 8;
@@ -93,6 +111,25 @@ template <class T> TW_INLINE T shl(T a, T b) {
 template <class T> TW_INLINE T shr(T a, T b) {
   constexpr int width = int(sizeof(T)) * 8, last = T(-1) < T(0) ? width - 1 : width;
   return T(int64_t(a) >> (uint64_t(int64_t(b)) >= width ? last : int(b)));
+}
+
+// ---- Random bits --------------------------------------------------------------------------------------------------
+
+// The first two words of a block of Philox 4x32-10 (`ir/interpreter/philox.py`). Words lie in lanes of 64 bits, which
+// is what their products need.
+TW_INLINE int64_t philox(int64_t seed, int64_t stream, int64_t offset) {
+  constexpr uint64_t low = 0xffffffff;
+  uint64_t c0 = uint64_t(offset) & low, c1 = uint64_t(offset) >> 32;
+  uint64_t c2 = uint64_t(stream) & low, c3 = uint64_t(stream) >> 32;
+  uint32_t k0 = uint32_t(seed), k1 = uint32_t(uint64_t(seed) >> 32);
+#pragma GCC unroll 10
+  for (int round = 0; round < 10; ++round) {
+    const uint64_t first = 0xD2511F53u * c0, second = 0xCD9E8D57u * c2;
+    c0 = (second >> 32) ^ c1 ^ k0, c1 = second & low;
+    c2 = (first >> 32) ^ c3 ^ k1, c3 = first & low;
+    k0 += 0x9E3779B9u, k1 += 0xBB67AE85u;
+  }
+  return int64_t(c0 | c1 << 32);
 }
 
 // ---- Exponentials -------------------------------------------------------------------------------------------------
@@ -253,6 +290,12 @@ TW_INLINE float log1p(float value) {
 }
 TW_INLINE double log1p(double x) { return __builtin_log1p(x); }
 
+// log(e^a + e^b) from the larger up; of two equal infinities that.
+inline double log_add_exp(double a, double b) {
+  if (a == b && a - a != 0) return a;
+  return maximum(a, b) + __builtin_log1p(__builtin_exp(-abs(a - b)));
+}
+
 // ---- Powers -------------------------------------------------------------------------------------------------------
 
 TW_INLINE float pow(float base, float exponent) {
@@ -301,6 +344,23 @@ TW_INLINE double sin(double x) { return __builtin_sin(x); }
 TW_INLINE double cos(double x) { return __builtin_cos(x); }
 TW_INLINE float atan2(float a, float b) { return __builtin_atan2f(a, b); }
 TW_INLINE double atan2(double a, double b) { return __builtin_atan2(a, b); }
+TW_INLINE float hypot(float a, float b) { return __builtin_hypotf(a, b); }
+TW_INLINE double hypot(double a, double b) { return __builtin_hypot(a, b); }
+TW_INLINE float nextafter(float a, float b) { return __builtin_nextafterf(a, b); }
+TW_INLINE double nextafter(double a, double b) { return __builtin_nextafter(a, b); }
+
+// x as mantissa * 2^exponent, with a mantissa in [0.5, 1); zeros, infinities and NaN have exponent 0.
+TW_INLINE double frexp_mantissa(double x) {
+  int exponent;
+  return __builtin_frexp(x, &exponent);
+}
+TW_INLINE double frexp_exponent(double x) {
+  int exponent = 0;
+  __builtin_frexp(x, &exponent);
+  return x - x == 0 ? exponent : 0;
+}
+TW_INLINE float frexp_mantissa(float x) { return float(frexp_mantissa(double(x))); }
+TW_INLINE float frexp_exponent(float x) { return float(frexp_exponent(double(x))); }
 
 }  // namespace tw
 

@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from xdsl.ir import BlockArgument, Operation, OpResult, SSAValue
 
 from tilewright.ir.expr import Expr, IntExpr, Ranges
+from tilewright.ir.scalars import INTEGER_DIVISIONS
 from tilewright.ir.text import file_lines
 from tilewright.ir.tile import ConstantOp, ForOp, IndexOp, KernelOp, LoadOp, MapOp, value_dtype
 from tilewright.ir.types import RefType
 
 from .expressions import expression_text
-from .functions import DIVIDES, VALUE_TYPES, constant_text
+from .functions import VALUE_TYPES, constant_text
 
 INDENT = "  "
 
@@ -197,4 +198,4 @@ def divides_integers(op: MapOp) -> bool:
     """Whether `op` divides integers, which fails for a divisor of zero."""
     from tilewright.ir.dtypes import DTYPES
 
-    return op.fn.data in DIVIDES and DTYPES[value_dtype(op.result)].is_integer
+    return op.fn.data in INTEGER_DIVISIONS and DTYPES[value_dtype(op.result)].is_integer

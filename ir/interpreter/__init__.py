@@ -9,23 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, ModuleOp, StringAttr
+from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import FuncOp
-from xdsl.ir import Attribute
 
 from ..errors import InterpreterError
-from ..expr import IntExpr
+from ..function import argument_symbols, result_kinds, updated_arguments
 from ..tile import KernelOp
-from ..types import BufferType, DimsAttr, TensorType
+from ..types import BufferType, TensorType
 from . import prog, tw
 from .environment import PRECISIONS, Environment, describe, located, run_block
-from .memory import with_strides
+from .memory import allocate, with_strides
 from .tile import run_kernel
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["argument_symbols", "result_kinds", "run", "run_kernel"]
+__all__ = ["find_function", "run", "run_kernel"]
 
 _RULES = {**tw.RULES, **prog.RULES}
 
@@ -41,6 +40,8 @@ def run(
     module: ModuleOp, inputs: Sequence[Any], *, precision: str = "native", function: str = "forward"
 ) -> list[Any]:
     """The results of `function`, one entry for each Python-level result: a tensor, an int, or None.
+
+    The new values of updated arguments (`arg_updates`) are the last of them; the inputs themselves stay as they are.
 
     `inputs` are torch tensors, and ints for `index` arguments, in the order of the arguments. In precision ``f64``
     inputs, constants and intermediates of every float type are float64, and so are the results: the oracle that settles
@@ -75,35 +76,9 @@ def find_function(module: ModuleOp, name: str = "forward") -> FuncOp:
     raise InterpreterError(f"the module has no function @{name}")
 
 
-def result_kinds(function: FuncOp) -> list[str]:
-    """`tensor`, `int` or `none` for each Python-level result; all tensors where the function does not say."""
-    kinds = function.attributes.get("result_kinds")
-    if isinstance(kinds, ArrayAttr):
-        return [kind.data for kind in kinds.data if isinstance(kind, StringAttr)]
-    last = function.body.block.last_op
-    return ["tensor"] * (len(last.operands) if last is not None else 0)
-
-
-def argument_symbols(function: FuncOp) -> dict[str, tuple[int, ...]]:
-    """Where each symbol's value is found: `(argument, dim)`, or `(argument,)` for an integer argument.
-
-    A symbol that the `symbols` attribute does not list is found in the first argument that has it as a dim.
-    """
-    found: dict[str, tuple[int, ...]] = {}
-    symbols = function.attributes.get("symbols")
-    if isinstance(symbols, DictionaryAttr):
-        for name, place in symbols.data.items():
-            assert isinstance(place, DimsAttr)
-            found[name] = place.ints()
-    for position, argument in enumerate(function.body.block.args):
-        for dim, expr in enumerate(_argument_shape(argument.type)):
-            if not isinstance(expr, int) and str(expr).isidentifier():
-                found.setdefault(str(expr), (position, dim))
-    return found
-
-
-def _argument_shape(type: Attribute) -> tuple[IntExpr, ...]:
-    return type.shape if isinstance(type, (TensorType, BufferType)) else ()
+def _symbol_value(argument: Any, dim: int | None = None, factor: int = 1, offset: int = 0) -> int:
+    size = int(argument if dim is None else argument.shape[dim])
+    return (size - offset) // factor
 
 
 def _bind_arguments(function: FuncOp, inputs: Sequence[Any], env: Environment) -> None:
@@ -121,9 +96,10 @@ def _bind_arguments(function: FuncOp, inputs: Sequence[Any], env: Environment) -
             raise InterpreterError(f"input {position} must be a tensor, not {type(value).__name__}")
         elif value.dim() != len(argument.type.shape):
             raise InterpreterError(f"input {position} has {value.dim()} dims, not {len(argument.type.shape)}")
-    for name, (position, *dims) in argument_symbols(function).items():
-        env.sizes[name] = int(inputs[position].shape[dims[0]] if dims else inputs[position])
+    for name, (position, *place) in argument_symbols(function).items():
+        env.sizes[name] = _symbol_value(inputs[position], *place)
     native = Environment("native", env.device, env.sizes)
+    updated = updated_arguments(function)
     for position, (argument, value) in enumerate(zip(arguments, inputs)):
         if isinstance(argument.type, (TensorType, BufferType)):
             try:
@@ -135,6 +111,8 @@ def _bind_arguments(function: FuncOp, inputs: Sequence[Any], env: Environment) -
             if isinstance(argument.type, BufferType):  # kernels compute positions from the strides in the type
                 value = with_strides(value, env.shape(argument.type.strides), dtype)
             value = value.to(dtype)
+            if position in updated:  # the caller's tensor stays as it is
+                value = allocate(value.shape, value.stride(), dtype, value.device).copy_(value)
         env.values[argument] = value
 
 

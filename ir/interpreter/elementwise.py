@@ -17,6 +17,7 @@ from ..dtypes import DTYPES, compute_dtype
 from ..errors import InterpreterError
 from ..scalars import REDUCTIONS, SCALARS, SCANS
 from .environment import Environment
+from .philox import philox
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +33,7 @@ def _compiled(text: str) -> CodeType:
 def _evaluate(text: str, **names: Any) -> Any:
     import torch
 
-    return eval(_compiled(text), {"torch": torch, "prod_over": prod_over}, names)
+    return eval(_compiled(text), {"torch": torch, "prod_over": prod_over, "philox": philox}, names)
 
 
 def prod_over(x: torch.Tensor, dims: Sequence[int]) -> torch.Tensor:
@@ -84,8 +85,12 @@ def apply_reduction(
 
 def apply_scan(fn: str, x: torch.Tensor, dim: int, dtype: str, env: Environment) -> torch.Tensor:
     """The inclusive scan along `dim`; halves accumulate in f32."""
+    row = SCANS[fn]
+    result = env.dtype(dtype if row.result == "same" else row.result)
+    if x.numel() == 0:
+        return x.to(result)
     x = plain(x.to(env.dtype(compute_dtype(dtype))))
-    return _evaluate(SCANS[fn], x=x, dim=dim).to(env.dtype(dtype))
+    return _evaluate(row.reference, x=x, dim=dim).to(result)
 
 
 def _limit(which: str) -> Callable[[str], bool | int | float]:

@@ -63,8 +63,11 @@ class Environment:
         return tuple(self.size(e) for e in exprs)
 
     def write(self, result: SSAValue, value: Any) -> None:
-        """Keep a result, after checking that it is what its type says."""
-        if isinstance(result.type, TensorType):
+        """Keep a result, after checking that it is what its type says.
+
+        What nobody reads is not checked: library calls leave such results out, whatever tracing says of them.
+        """
+        if isinstance(result.type, TensorType) and result.uses:
             self.bind(result.type.shape, value)
             self.check_tensor(value, result.type.shape, result.type.dtype)
         self.values[result] = value

@@ -21,7 +21,7 @@ from ..tile import KernelOp, value_dtype
 from .elementwise import apply_reduction, apply_scalar, apply_scan, neutral
 from .environment import Environment, located, value_name
 from .memory import flat_view, poison, same_bits
-from .tw import checked_positions
+from .tw import checked_positions, update_memory
 
 if TYPE_CHECKING:
     import torch
@@ -222,7 +222,7 @@ def _carries_memory(op: tile.ForOp) -> bool:
     for inner in op.walk():
         if isinstance(inner, tile.LoadOp):
             loaded.add(inner.ref)
-        elif isinstance(inner, tile.StoreOp):
+        elif isinstance(inner, (tile.StoreOp, tile.UpdateOp)):
             stored.add(inner.ref)
         elif isinstance(inner, tile.AllocOp):
             own.add(inner.result)
@@ -268,6 +268,17 @@ def _store(op: tile.StoreOp, frame: _Frame) -> list[torch.Tensor]:
     pointer.flat[address] = value
     if not same_bits(pointer.flat[address], value):
         raise InterpreterError(f"different iterations store different values in one place of {pointer.name}")
+    return []
+
+
+def _update(op: tile.UpdateOp, frame: _Frame) -> list[torch.Tensor]:
+    pointer: _Pointer = frame.values[op.ref]
+    offset = frame.position(op.offset.data[0])
+    _check_offsets(pointer, offset, None)
+    value = frame.read(op.value).to(pointer.flat.dtype)
+    # Also a value that is the same in all iterations takes effect in each of them.
+    address = (frame.lift(pointer.base) + offset).expand(frame.dims)
+    update_memory(op.fn.data, pointer.flat, address.flatten(), value.expand(frame.dims).flatten())
     return []
 
 
@@ -331,6 +342,7 @@ _RULES: dict[type[Operation], Callable[[Any, _Frame], list[Any]]] = {
     tile.ForOp: _for,
     tile.LoadOp: _load,
     tile.StoreOp: _store,
+    tile.UpdateOp: _update,
     tile.AllocOp: _alloc,
     tile.ConstantOp: _constant,
     tile.ExprOp: _expr,

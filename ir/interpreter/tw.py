@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from xdsl.ir import Operation
 
 from .. import tw
+from ..calls import SEED_CALL
 from ..dtypes import compute_dtype
 from ..errors import InterpreterError
 from ..tw import tensor_type
@@ -41,6 +42,10 @@ def _size(op: tw.SizeOp, env: Environment) -> torch.Tensor:
     import torch
 
     return torch.tensor(env.size(op.value.data[0]), dtype=env.dtype(tensor_type(op.result).dtype), device=env.device)
+
+
+def _seed(op: tw.SeedOp, env: Environment) -> Sequence[torch.Tensor]:
+    return call(*SEED_CALL, [], [], env)
 
 
 def _map(op: tw.MapOp, env: Environment, *args: torch.Tensor) -> torch.Tensor:
@@ -114,6 +119,40 @@ def _gather(op: tw.GatherOp, env: Environment, x: torch.Tensor, *indices: torch.
     return x[(slice(None),) * dims[0] + tuple(positions)]
 
 
+def _scatter(
+    op: tw.ScatterOp, env: Environment, base: torch.Tensor, updates: torch.Tensor, *indices: torch.Tensor
+) -> torch.Tensor:
+    import torch
+
+    dims = op.dims.ints()
+    positions = [checked_positions(index, base.shape[dim], bool(op.wrap.data)) for dim, index in zip(dims, indices)]
+    places = torch.arange(base.numel(), device=env.device).reshape(base.shape)
+    result = base.clone(memory_format=torch.contiguous_format)
+    addresses = places[(slice(None),) * dims[0] + tuple(positions)]
+    update_memory(op.fn.data, result.view(-1), addresses.flatten(), updates.flatten())
+    return result
+
+
+def update_memory(fn: str, flat: torch.Tensor, addresses: torch.Tensor, values: torch.Tensor) -> None:
+    """Combine `values` into `flat` at `addresses` (all of one dim), one after the other."""
+    import torch
+
+    if addresses.numel() == 0:
+        return
+    if fn == "set":
+        last = torch.full_like(flat, -1, dtype=torch.int64)
+        order = torch.arange(addresses.numel(), device=flat.device)
+        last.scatter_reduce_(0, addresses, order, "amax")
+        written = last >= 0
+        flat[written] = values[last[written]]
+    elif fn == "sum":
+        flat.index_add_(0, addresses, values)
+    else:
+        target = flat.to(torch.uint8) if flat.dtype == torch.bool else flat.clone()
+        names = {"prod": "prod", "max": "amax", "min": "amin"}
+        flat.copy_(target.scatter_reduce(0, addresses, values.to(target.dtype), names[fn]))
+
+
 def checked_positions(index: torch.Tensor, extent: int, wrap: bool) -> torch.Tensor:
     """`index` as int64 within ``[0, extent)``; with `wrap` negative ones count from the end. Raises IndexError."""
     import torch
@@ -168,7 +207,9 @@ def _aten(op: tw.AtenOp, env: Environment, *args: torch.Tensor) -> Sequence[torc
     if find_overload(op.target.data)._schema.is_mutable:
         raise InterpreterError("the call writes to its arguments, and this level has no writes")
     dtypes = [tensor_type(a).dtype for a in op.args]
-    return call(op.target.data, op.arguments.data, args, dtypes, env)
+    row_major = op.row_major()
+    operands = [x.contiguous() if i in row_major else x for i, x in enumerate(args)]
+    return call(op.target.data, op.arguments.data, operands, dtypes, env)
 
 
 def _fused(op: tw.FusedOp, env: Environment) -> list[Any]:
@@ -179,6 +220,7 @@ RULES: dict[type[Operation], Rule] = {
     tw.ConstantOp: _constant,
     tw.IotaOp: _iota,
     tw.SizeOp: _size,
+    tw.SeedOp: _seed,
     tw.MapOp: _map,
     tw.ReduceOp: _reduce,
     tw.ScanOp: _scan,
@@ -189,6 +231,7 @@ RULES: dict[type[Operation], Rule] = {
     tw.PadOp: _pad,
     tw.ConcatOp: _concat,
     tw.GatherOp: _gather,
+    tw.ScatterOp: _scatter,
     tw.MatmulOp: _matmul,
     tw.ConvOp: _conv,
     tw.AttentionOp: _attention,

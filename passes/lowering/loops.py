@@ -92,7 +92,7 @@ class AccessWalk(Walk):
             self.visit(value, self.domain.index_in(tw.tensor_type(value).shape, self.ranges))
 
 
-def _coefficient(expr: IntExpr, name: str) -> IntExpr | None:
+def coefficient(expr: IntExpr, name: str) -> IntExpr | None:
     """c with ``expr == c * name + rest`` and `name` not in `rest`; None where it is not linear."""
     if isinstance(expr, int):
         return 0
@@ -111,7 +111,7 @@ def _coefficient(expr: IntExpr, name: str) -> IntExpr | None:
 
 def _merges(outer: Axis, inner: Axis, expressions: Sequence[IntExpr]) -> bool:
     for expr in expressions:
-        a, b = _coefficient(expr, outer.name), _coefficient(expr, inner.name)
+        a, b = coefficient(expr, outer.name), coefficient(expr, inner.name)
         if a is None or b is None or a != b * inner.extent:
             return False
     return True

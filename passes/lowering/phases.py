@@ -45,7 +45,7 @@ class PhasePlan:
         self.row_outputs: list[int] = []
         for position, value in enumerate(self.results):
             if self.domain.is_full(tw.tensor_type(value).shape):
-                self.outputs[self.level[value]].append(position)
+                self.outputs[self.level.get(value, 0)].append(position)
             else:
                 self.row_outputs.append(position)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,7 +11,8 @@ from xdsl.dialects.func import FuncOp
 from xdsl.ir import Attribute, Block, BlockArgument, Operation, Region, SSAValue
 
 from tilewright.ir import calls, prog, tile, tw
-from tilewright.ir.expr import IntExpr
+from tilewright.ir.expr import IntExpr, product
+from tilewright.ir.function import updated_arguments
 from tilewright.ir.text import print_ir
 from tilewright.ir.types import BufferType, DimsAttr, TensorType, contiguous_strides
 
@@ -27,9 +28,11 @@ from ..fusion_graph import (
     result_strides_of,
     view_strides,
 )
-from .indexing import equal_strides, is_dense, reshape_strides
+from .in_place import in_place_results, overwrites_what_it_reads
+from .indexing import equal_strides, is_contiguous, is_dense, reshape_strides
 from .names import kernel_name
 from .region import lower_region
+from .scatter import lower_scatter, scatter_region
 
 # Calls left to ATen whose results are views of their first operand.
 ATEN_VIEWS = frozenset(
@@ -95,16 +98,35 @@ class ProgramLowering:
         terminator = self.source.last_op
         assert isinstance(terminator, tw.ReturnOp)
         self.terminator = terminator
+        self.updated = updated_arguments(self.function)
+        self.given_arguments = self.arguments_among_results()
+        self.in_place = in_place_results(terminator, self.updated, self.given_arguments)
         self.escaping = self.escaping_values(terminator)
         for op in self.source.ops:
             self.location = op.location  # type: ignore[assignment]
             self.lower(op)
         self.finish()
 
+    def arguments_among_results(self) -> dict[int, int]:
+        """The return's operands that are an updated argument itself, as it is when the call ends, with its number."""
+        owners = self.function.attributes.get("result_owners")
+        if not self.updated or not isinstance(owners, DimsAttr):
+            return {}
+        values = self.terminator.args
+        first = len(values) - len(self.updated)
+        new = dict(zip(self.updated, values[first:]))
+        kinds = operand_kinds(self.terminator) or []
+        tensors = [place for place, kind in enumerate(kinds) if kind == "tensor"]
+        return {
+            place: owner for place, owner in zip(tensors, owners.ints())
+            if place < first and new.get(owner) is values[place]
+        }
+
     def escaping_values(self, terminator: tw.ReturnOp) -> set[SSAValue]:
         """What the caller gets, seen through views and through opaque calls, whose results may be views."""
         found: set[SSAValue] = set()
-        stack = list(terminator.operands)
+        results = terminator.operands[: len(terminator.operands) - len(self.updated)]
+        stack = [value for place, value in enumerate(results) if place not in self.given_arguments]
         while stack:
             value = stack.pop()
             if value not in found:
@@ -125,6 +147,8 @@ class ProgramLowering:
             self.view(op)
         elif isinstance(op, tw.MatmulOp):
             self.matmul(op)
+        elif isinstance(op, tw.SeedOp):
+            self.extern(op, calls.SEED_CALL[0], [], calls.SEED_CALL[1])
         elif isinstance(op, (tw.ConvOp, tw.AttentionOp, tw.AtenOp)):
             self.library_call(op)
         elif isinstance(op, tw.ReturnOp):
@@ -143,17 +167,62 @@ class ProgramLowering:
         return op.results[0]
 
     def launch(self, op: tw.FusedOp) -> None:
-        inputs = op.inputs()
-        terminator = op.terminator
-        body = [o for o in op.body.block.ops if o is not terminator]
         wanted = [self.wanted_strides(result) for result in op.outputs]
-        kernel = lower_region(
-            body, {v: prog.buffer_type(self.values[v]).strides for v in inputs}, list(terminator.args), wanted,
-            "kernel", self.context.target,
-        )
+        places = self.places_in_arguments(op, wanted)
+        body = [o for o in op.body.block.ops if o is not op.terminator]
+        layouts = {v: prog.buffer_type(self.values[v]).strides for v in op.inputs()}
+        # An argument that the region reads and writes is one pointer of the kernel.
+        shared = {argument: i for i, argument in places.items() if argument in layouts}
+        kernel = self.kernel(body, layouts, list(op.terminator.args), wanted, shared)
         name = self.share(kernel, body)
-        outputs = [self.memory(result, strides) for result, strides in zip(op.outputs, wanted)]
-        self.emit(prog.LaunchOp.make(name, [*(self.values[v] for v in inputs), *outputs]))
+        outputs = []
+        for position, (result, strides) in enumerate(zip(op.outputs, wanted)):
+            if position in places:
+                self.values[result] = self.values[places[position]]
+                outputs.append(self.values[result])
+            else:
+                outputs.append(self.memory(result, strides))
+        inputs = [self.values[v] for v in layouts if v not in shared]
+        self.emit(prog.LaunchOp.make(name, [*inputs, *outputs]))
+
+    def kernel(
+        self, body: Sequence[Operation], layouts: Mapping[SSAValue, Strides], outputs: Sequence[SSAValue],
+        wanted: Sequence[Strides], shared: Mapping[SSAValue, int],
+    ) -> tile.KernelOp:
+        """The region's kernel; `shared` inputs have no pointer but that of an output, by the output's position."""
+        target = self.context.target
+        scatter = scatter_region(body, outputs, wanted[0])
+        if scatter is not None:
+            return lower_scatter(scatter, layouts, wanted[0], "kernel", target, in_place=bool(shared))
+        return lower_region(body, layouts, list(outputs), list(wanted), "kernel", target, shared)
+
+    def places_in_arguments(self, op: tw.FusedOp, wanted: Sequence[Strides]) -> dict[int, SSAValue]:
+        """The outputs, by position, that are written into the arguments that they are the new values of."""
+        found: dict[int, SSAValue] = {}
+        inputs = op.inputs()
+        body = [o for o in op.body.block.ops if o is not op.terminator]
+        for position, (result, strides) in enumerate(zip(op.outputs, wanted)):
+            argument = self.in_place.get(result)
+            if argument is None or prog.buffer_type(self.values[argument]).strides != strides:
+                continue
+            if any(v is not argument and _root(self.values[v]) is self.values[argument] for v in inputs):
+                continue  # read at other positions, through a view
+            if argument not in inputs:
+                found[position] = argument
+                continue
+            scatter = scatter_region(body, op.terminator.args, strides)
+            if scatter is not None:
+                if scatter.op.base is argument and len([u for u in argument.uses if u.operation in body]) == 1:
+                    found[position] = argument
+                continue
+            layouts = {v: prog.buffer_type(self.values[v]).strides for v in inputs}
+            trial = lower_region(
+                body, layouts, list(op.terminator.args), list(wanted), "trial", self.context.target,
+                {argument: position},
+            )
+            if not overwrites_what_it_reads(trial, trial.args[trial.outputs.ints()[position]]):
+                found[position] = argument
+        return found
 
     def wanted_strides(self, value: SSAValue) -> Strides:
         """The layout the caller expects of a value that it gets as it is, else the one its readers prefer."""
@@ -226,7 +295,7 @@ class ProgramLowering:
     def merge_batch(self, value: SSAValue) -> SSAValue | None:
         """A rank-3 view with all batch dims in one, or None where strides do not allow it."""
         type = prog.buffer_type(value)
-        batch = tw.product(type.shape[:-2])
+        batch = product(type.shape[:-2])
         shape = (batch, *type.shape[-2:])
         strides = reshape_strides(type.shape, type.strides, shape)
         if strides is None:
@@ -242,6 +311,10 @@ class ProgramLowering:
         args = [self.values[a] for a in op.args]
         operand = calls.Operand
         if isinstance(op, tw.AtenOp):
+            for i in op.row_major():
+                type = prog.buffer_type(args[i])
+                if not is_contiguous(type.shape, type.strides):
+                    args[i] = self.copied(args[i], contiguous_strides(type.shape), fresh=prog.AllocOp)
             self.extern(op, op.target.data, args, op.arguments.data)
         elif isinstance(op, tw.ConvOp):
             bias = operand(2) if len(args) == 3 else None
@@ -278,18 +351,40 @@ class ProgramLowering:
         attribute = self.function.attributes.get("result_owners")
         owners = attribute.ints() if isinstance(attribute, DimsAttr) else None
         holders: dict[SSAValue, int] = {}
-        for place, (value, kind) in enumerate(zip(op.args, operand_kinds(op) or [])):
+        updates = op.args[len(op.args) - len(self.updated) :]
+        for place, (value, kind) in enumerate(zip(op.args[: len(op.args) - len(updates)], operand_kinds(op) or [])):
             if kind == "int":
-                assert isinstance(value.owner, tw.SizeOp)
-                sizes.append(value.owner.value.data[0])
+                sizes.append(_size(value))
+            elif place in self.given_arguments:
+                given.append(self.target.args[self.given_arguments[place]])
             else:
                 buffer = self.in_layout(self.values[value], self.result_strides(place))
-                if owners is not None and not _may_share(buffer, owners[len(given)], holders):
+                root = _root(buffer)
+                overwritten = isinstance(root, BlockArgument) and root.index in self.updated
+                if overwritten or (owners is not None and not _may_share(buffer, owners[len(given)], holders)):
                     buffer = self.copied(buffer)
                 given.append(buffer)
         if sizes:
             self.function.attributes["result_sizes"] = DimsAttr(sizes)
-        self.emit(prog.ReturnOp.create(operands=given))
+        self.emit(prog.ReturnOp.create(operands=given + self.update_arguments(updates)))
+
+    def update_arguments(self, values: Sequence[SSAValue]) -> list[SSAValue]:
+        """Copy what is not in its argument's memory yet; the arguments' buffers."""
+        arguments = [self.target.args[position] for position in self.updated]
+        buffers = [self.values[value] for value in values]
+        for i, (argument, buffer) in enumerate(zip(arguments, buffers)):
+            root = _root(buffer)
+            if buffer is not argument and root in arguments:
+                # Another copy may overwrite it first, or it is this argument's own elements in another order.
+                buffers[i] = self.copied(buffer, fresh=prog.AllocOp)
+        for argument, buffer in zip(arguments, buffers):
+            if buffer is not argument:
+                self.copy(buffer, argument)
+        return list(arguments)
+
+    def copy(self, source: SSAValue, target: SSAValue) -> None:
+        arguments = calls.encode([calls.Operand(1), calls.Operand(0)], {})
+        self.emit(prog.ExternOp.make("aten.copy_.default", [source, target], arguments))
 
     def in_layout(self, value: SSAValue, strides: Strides | None) -> SSAValue:
         type = prog.buffer_type(value)
@@ -297,14 +392,15 @@ class ProgramLowering:
             return value
         return self.copied(value, strides)
 
-    def copied(self, value: SSAValue, strides: Strides | None = None) -> SSAValue:
+    def copied(
+        self, value: SSAValue, strides: Strides | None = None, fresh: type[prog.OutputOp | prog.AllocOp] = prog.OutputOp
+    ) -> SSAValue:
         """The value in fresh memory of the caller's: in its own layout, where that is dense, if `strides` is None."""
         type = prog.buffer_type(value)
         if strides is None:
             strides = type.strides if is_dense(type.shape, type.strides) else contiguous_strides(type.shape)
-        out = self.emit(prog.OutputOp.create(result_types=[BufferType.get(type.shape, strides, type.dtype)]))
-        arguments = calls.encode([calls.Operand(1), calls.Operand(0)], {})
-        self.emit(prog.ExternOp.make("aten.copy_.default", [value, out.results[0]], arguments))
+        out = self.emit(fresh.create(result_types=[BufferType.get(type.shape, strides, type.dtype)]))
+        self.copy(value, out.results[0])
         return out.results[0]
 
     def finish(self) -> None:
@@ -331,6 +427,14 @@ def _may_share(buffer: SSAValue, owner: int, holders: dict[SSAValue, int]) -> bo
     if isinstance(root, BlockArgument):
         return root.index == owner
     return holders.setdefault(root, owner) == owner
+
+
+def _size(value: SSAValue) -> IntExpr:
+    """The integer that a result of kind "int" is: a size, or what a size has been folded to."""
+    if isinstance(value.owner, tw.ConstantOp):
+        return int(value.owner.value.data)
+    assert isinstance(value.owner, tw.SizeOp), value.owner
+    return value.owner.value.data[0]
 
 
 def _root(buffer: SSAValue) -> SSAValue:

@@ -15,9 +15,9 @@ from xdsl.dialects.builtin import FileLineColLoc, LocationAttr, NameLoc
 from xdsl.ir import Block, Operation, SSAValue
 
 from tilewright.ir import tile, tw
-from tilewright.ir.dtypes import DTYPES, compute_dtype, itemsize
+from tilewright.ir.dtypes import DTYPES, compute_dtype, itemsize, round_to
 from tilewright.ir.expr import IntExpr, free_symbols, symbol
-from tilewright.ir.scalars import REDUCTIONS, SCALARS
+from tilewright.ir.scalars import REDUCTIONS, SCALARS, SCANS
 from tilewright.ir.target import Target
 from tilewright.ir.text import fuse_locations
 from tilewright.ir.types import RefType, ScalarAttr, TensorType
@@ -28,9 +28,9 @@ from .names import region_location
 from .phases import PhasePlan
 from .walk import Mask, Walk, domain_for, zero_of
 
-SUM_BLOCK = {"vector": 512, "serial": 64, "parallel": 64}
+SUM_BLOCK = {"vector": 256, "serial": 16, "parallel": 16}
 """Elements by kind of loop: longer float sums are added up in blocks (`tile.for ... block`). ATen adds pairwise; these
-lengths (32 or 64 additions one after the other in a lane) keep the error near its."""
+lengths (16 additions one after the other in a lane) keep the error within twice its."""
 SCRATCH_SHARE = 16
 """A row of scratch may take one part in so many of the target's second-level cache: the row's inputs need the rest."""
 
@@ -204,12 +204,21 @@ class RegionEmitter(Walk):
             # A conversion to a half that the model asks for rounds, also where the value stays in a register.
             return self.cast(self.cast(args[0], result.dtype), compute_dtype(result.dtype))
         fn = op.fn.data
-        dtype = "bool" if SCALARS[fn].result == "bool" else compute_dtype(result.dtype)
-        values = [a.value for a in args]
+        decides = SCALARS[fn].result == "bool"
+        dtype = "bool" if decides else compute_dtype(result.dtype)
+        values = [(self.rounded(a, v) if decides else a).value for a, v in zip(args, op.args)]
         return self.emit_once(
             ("map", fn, *values), lambda: tile.MapOp.make(fn, values, dtype), self.depth([], args),
             op.result.name_hint or fn,
         )
+
+    def rounded(self, emitted: Emitted, value: SSAValue) -> Emitted:
+        """The element of a half as it would be stored. Where a decision hangs on it, a register's further digits would
+        make it differ from the same element in memory: a maximum from what it is the maximum of."""
+        dtype = tw.tensor_type(value).dtype
+        if compute_dtype(dtype) == dtype or _is_rounded(self, value):
+            return emitted
+        return self.cast(self.cast(emitted, dtype), compute_dtype(dtype))
 
     def select(self, condition: Mask, inside: Any, outside: Any, type: TensorType) -> Emitted:
         cond = self.emit_once(("cond", condition), lambda: tile.CondOp.make(condition), self.depth(condition))
@@ -236,8 +245,8 @@ class RegionEmitter(Walk):
 
     def scan(self, op: tw.ScanOp, mask: Mask) -> Emitted:
         source = self.visit(op.source, self.canonical_index(op))
-        if not self.nest.cols:
-            return source  # along a dim of size 1
+        if not self.nest.cols:  # along a dim of size 1
+            return source if SCANS[op.fn.data].result == "same" else self.constant(0, TensorType.get((), "i64"))
         return self.emit_once(
             ("scan", op), lambda: tile.ScanOp.make(op.fn.data, source.value), len(self.frames) - 1
         )
@@ -271,10 +280,14 @@ class RegionEmitter(Walk):
             if kept.output is not None:
                 offset = self.output_offset(kept.output)
                 self.kept[value] = Kept(self.output_refs[kept.output], offset, kept.phase, True)
-            elif isinstance(axis.extent, int) and axis.extent * itemsize(dtype) <= self.scratch_limit:
+            elif self.fits_scratch(axis.extent, itemsize(dtype)):
                 alloc = tile.AllocOp.make(axis.extent, dtype)
                 self.emit(alloc, len(self.frames) - 1, f"{_hint(value)}_row")
                 self.kept[value] = Kept(alloc.result, symbol(axis.name), kept.phase, False)
+
+    def fits_scratch(self, extent: IntExpr, itemsize: int) -> bool:
+        """Whether a row may be kept. One whose length only the call knows is taken to be short among many rows."""
+        return extent * itemsize <= self.scratch_limit if isinstance(extent, int) else bool(self.nest.rows)
 
     def forget_what_was_not_stored(self) -> None:
         """What the phase came by at other positions only, or behind a mask, later phases compute themselves."""
@@ -295,7 +308,7 @@ class RegionEmitter(Walk):
             return
         for loop in self.nest.cols:
             self.open(loop)
-        sources = [self.visit(op.source, self.canonical_index(op)) for op in reductions]
+        sources = [self.reduced_source(op) for op in reductions]
         self.store_outputs(outputs)
         names = [op.fn.data for op in reductions]
         values = [s.value for s in sources]
@@ -306,6 +319,10 @@ class RegionEmitter(Walk):
         for op, value in zip(reductions, values):
             value.name_hint = op.result.name_hint or op.fn.data
             self.reduced[op] = Emitted(value, len(self.frames) - 1)
+
+    def reduced_source(self, op: tw.ReduceOp) -> Emitted:
+        source = self.visit(op.source, self.canonical_index(op))
+        return self.rounded(source, op.source) if REDUCTIONS[op.fn.data].result == "i64" else source
 
     def store_outputs(self, positions: Sequence[int]) -> None:
         for position in positions:
@@ -323,6 +340,28 @@ class RegionEmitter(Walk):
         shape = tw.tensor_type(self.outputs[position]).shape
         index = self.domain.index_in(shape, self.ranges)
         return self.ranges.simplify(dot(index, self.output_strides[position]))
+
+
+_KEEP_ROUNDING = frozenset({"maximum", "minimum", "fmax", "fmin", "neg", "abs", "where"})
+
+
+def _is_rounded(walk: RegionEmitter, value: SSAValue) -> bool:
+    """Whether every element is one of the value's dtype without more ado: loaded, or chosen among such."""
+    op = value.owner
+    if not isinstance(op, Operation) or op not in walk.ops:
+        return True
+    if isinstance(op, (tw.ConstantOp, tw.PadOp)):
+        number = float(op.value.data)
+        if number == number and round_to(tw.tensor_type(value).dtype, number) != number:
+            return False
+    if isinstance(op, tw.MapOp):
+        if op.fn.data == "cast":
+            return True
+        operands = op.args[1:] if op.fn.data == "where" else op.args
+        return op.fn.data in _KEEP_ROUNDING and all(_is_rounded(walk, a) for a in operands)
+    if isinstance(op, tw.ReduceOp):
+        return op.fn.data in ("max", "min") and _is_rounded(walk, op.source)
+    return isinstance(op, (tw.ConstantOp, *tw.VIEW_OPS, tw.ConcatOp)) and all(_is_rounded(walk, a) for a in op.operands)
 
 
 def _hint(value: SSAValue) -> str | None:
@@ -344,11 +383,15 @@ def _without_final_rounding(walk: RegionEmitter, value: SSAValue, index: Index) 
 def lower_region(
     ops: Sequence[Operation], inputs: Mapping[SSAValue, tuple[IntExpr, ...]], outputs: Sequence[SSAValue],
     output_strides: Sequence[tuple[IntExpr, ...]], name: str, target: Target,
+    shared: Mapping[SSAValue, int] | None = None,
 ) -> tile.KernelOp:
     """The kernel that computes `outputs` from `inputs` (each with its strides, in elements).
 
-    Its pointers are the inputs in order, then the outputs. Raises CannotFuse where the ops do not fit one kernel.
+    Its pointers are the inputs in order, then the outputs. An input in `shared` is in the memory of the output of that
+    position and has no pointer of its own. Raises CannotFuse where the ops do not fit one kernel.
     """
+    shared = shared or {}
+    own = [v for v in inputs if v not in shared]
     domain = domain_for(ops, outputs, output_strides[0])
     access = AccessWalk(ops, domain, dict(inputs))
     access.run(outputs)
@@ -357,21 +400,29 @@ def lower_region(
         index = domain.index_in(tw.tensor_type(value).shape, domain.ranges)
         expressions.append(access.ranges.simplify(dot(index, strides)))
     nest = choose_nest(domain, expressions, any(isinstance(op, tw.ScanOp) for op in ops), target)
-    types = [RefType.get(tw.tensor_type(v).dtype) for v in (*inputs, *outputs)]
+    types = [RefType.get(tw.tensor_type(v).dtype) for v in (*own, *outputs)]
     body = Block(arg_types=types)
-    for arg, value in zip(body.args, (*inputs, *outputs)):
+    label_arguments(body, [*own, *outputs])
+    results = body.args[len(own) :]
+    refs = dict(zip(own, body.args)) | {value: results[position] for value, position in shared.items()}
+    emitter = RegionEmitter(
+        ops, outputs, nest, refs, inputs, results, output_strides, body, target.l2_bytes // SCRATCH_SHARE
+    )
+    emitter.run()
+    return finish_kernel(name, body, range(len(own), len(own) + len(outputs)), ops)
+
+
+def label_arguments(body: Block, values: Sequence[SSAValue]) -> None:
+    """Give a kernel's pointers the names and lines of the values that they hold."""
+    for arg, value in zip(body.args, values):
         arg.name_hint = value.name_hint
         if isinstance(value.owner, Operation) and isinstance(value.owner.location, (NameLoc, FileLineColLoc)):
             arg.location = value.owner.location
-    emitter = RegionEmitter(
-        ops, outputs, nest, dict(zip(inputs, body.args)), inputs, body.args[len(inputs) :], output_strides, body,
-        target.l2_bytes // SCRATCH_SHARE,
-    )
-    emitter.run()
-    sizes = sorted(_sizes_of(body))
-    kernel = tile.KernelOp.make(
-        name, "loop", body, range(len(inputs), len(inputs) + len(outputs)), sizes
-    )
+
+
+def finish_kernel(name: str, body: Block, outputs: Sequence[int], ops: Sequence[Operation]) -> tile.KernelOp:
+    """The kernel of a body that is done; `outputs` are the pointers it writes, `ops` the region it stands for."""
+    kernel = tile.KernelOp.make(name, "loop", body, outputs, sorted(_sizes_of(body)))
     kernel.location = region_location(ops)
     return kernel
 

@@ -15,7 +15,19 @@ from xdsl.ir import Operation, SSAValue
 
 from tilewright.ir import tw
 from tilewright.ir.dtypes import DTYPES
-from tilewright.ir.expr import IntExpr, Ranges, free_symbols, hint, product, symbol
+from tilewright.ir.expr import (
+    IntExpr,
+    Ranges,
+    floordiv,
+    free_symbols,
+    hint,
+    maximum,
+    minimum,
+    mod,
+    product,
+    symbol,
+)
+from tilewright.ir.scalars import INTEGER_DIVISIONS
 from tilewright.ir.types import TensorType
 
 from .indexing import Index, broadcast_index, reshape_index
@@ -214,6 +226,8 @@ class Walk:
             parts = [self.integer_expr(a, broadcast_index(index, tw.tensor_type(a).shape)) for a in owner.args]
             if any(p is None for p in parts):
                 return None
+            if owner.fn.data in INTEGER_DIVISIONS and not (isinstance(parts[1], int) and parts[1] > 0):
+                return None
             return _INTEGER_FUNCTIONS[owner.fn.data](*parts)
         if isinstance(owner, _PLAIN_VIEWS):
             return self.integer_expr(owner.source, view_index(owner, index, self.ranges))
@@ -227,6 +241,7 @@ def zero_of(dtype: str) -> bool | int | float:
 
 _INTEGER_FUNCTIONS: dict[str, Callable[..., IntExpr]] = {
     "add": lambda a, b: a + b, "sub": lambda a, b: a - b, "mul": lambda a, b: a * b, "neg": lambda a: -a,
+    "maximum": maximum, "minimum": minimum, "floor_div": floordiv, "remainder": mod,
 }
 _PLAIN_VIEWS = (tw.ReshapeOp, tw.PermuteOp, tw.SliceOp, tw.BroadcastOp)
 
@@ -260,7 +275,13 @@ def _size(walk: Walk, op: tw.SizeOp, index: Index, mask: Mask) -> Any:
 
 
 def _map(walk: Walk, op: tw.MapOp, index: Index, mask: Mask) -> Any:
+    if op.fn.data in INTEGER_DIVISIONS and (expr := walk.integer_expr(op.result, index)) is not None:
+        return walk.integer(walk.ranges.simplify(expr), tw.tensor_type(op.result))
     args = [walk.visit(a, broadcast_index(index, tw.tensor_type(a).shape), mask) for a in op.args]
+    type = tw.tensor_type(op.result)
+    if mask and op.fn.data in INTEGER_DIVISIONS and DTYPES[type.dtype].is_integer:
+        # Where the result is not read the divisor may be the zero of a load that did not happen.
+        args[1] = walk.select(mask, args[1], walk.constant(1, type), type)
     return walk.map(op, args, index)
 
 
@@ -316,10 +337,16 @@ def _concat(walk: Walk, op: tw.ConcatOp, index: Index, mask: Mask) -> Any:
 
 
 def _gather(walk: Walk, op: tw.GatherOp, index: Index, mask: Mask) -> Any:
+    return walk.visit(op.source, indexed_position(walk, op, index, tw.tensor_type(op.source).shape, mask), mask)
+
+
+def indexed_position(
+    walk: Walk, op: tw.GatherOp | tw.ScatterOp, index: Index, shape: Sequence[IntExpr], mask: Mask = ()
+) -> Index:
+    """The position, in the tensor of `shape` that `op` indexes, of element `index` of what it reads or writes there."""
     dims = op.dims.ints()
     first, rank = dims[0], tw.tensor_type(op.indices[0]).rank
     at = index[first : first + rank]
-    shape = tw.tensor_type(op.source).shape
     positions: list[IntExpr] = []
     for dim, indices in zip(dims, op.indices):
         expr = walk.integer_expr(indices, at)
@@ -329,11 +356,15 @@ def _gather(walk: Walk, op: tw.GatherOp, index: Index, mask: Mask) -> Any:
                 positions.append(expr)
                 continue
         positions.append(walk.position(walk.visit(indices, at, mask), shape[dim], bool(op.wrap.data), mask))
-    return walk.visit(op.source, (*index[:first], *positions, *index[first + rank :]), mask)
+    return (*index[:first], *positions, *index[first + rank :])
+
+
+def _scatter(walk: Walk, op: tw.ScatterOp, index: Index, mask: Mask) -> Any:
+    raise CannotFuse("the result of a scatter is complete only when its kernel ends")
 
 
 _HANDLERS: dict[type[Operation], Callable[[Walk, Any, Index, Mask], Any]] = {
     tw.ConstantOp: _constant, tw.IotaOp: _iota, tw.SizeOp: _size, tw.MapOp: _map, tw.ReduceOp: _reduce,
     tw.ScanOp: _scan, tw.ReshapeOp: _view, tw.PermuteOp: _view, tw.SliceOp: _view, tw.BroadcastOp: _view,
-    tw.PadOp: _pad, tw.ConcatOp: _concat, tw.GatherOp: _gather,
+    tw.PadOp: _pad, tw.ConcatOp: _concat, tw.GatherOp: _gather, tw.ScatterOp: _scatter,
 }
