@@ -13,7 +13,7 @@ from tilewright.ir.version import VERSION as __version__
 
 if TYPE_CHECKING:
     from tilewright.api import CompiledModel, compile, load
-    from tilewright.backend import last_compilation
+    from tilewright.backend import compilations, last_compilation
     from tilewright.ir.errors import TilewrightError
     from tilewright.options import list_options
     from tilewright.passes.registry import list_passes
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "CompiledModel": "tilewright.api",
     "TilewrightError": "tilewright.ir.errors",
+    "compilations": "tilewright.backend",
     "compile": "tilewright.api",
     "last_compilation": "tilewright.backend",
     "list_options": "tilewright.options",
@@ -32,6 +33,7 @@ __all__ = [
     "CompiledModel",
     "TilewrightError",
     "__version__",
+    "compilations",
     "compile",
     "last_compilation",
     "list_options",

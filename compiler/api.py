@@ -6,16 +6,34 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
-from tilewright.ir.errors import OptionValueError, nearest
+from tilewright.ir.errors import ArtifactError, InputError, OptionValueError, nearest
 
 from .export import export_graph
 from .fallback import AnyCompilation, compile_or_fall_back
 from .options import Options
 from .signature import Mutation, Signature
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_NO_TORCHSCRIPT = (
+    "a compiled model is machine code, which torch.jit neither traces nor scripts: write it with .save(path) instead"
+)
+
+
+def _left_alone(function: F) -> F:
+    """Dynamo breaks its graph at calls of `function`, and compiles nothing of what runs inside of it.
+
+    What `torch.compiler.disable` does; but that imports all of Dynamo, which `load` has no need of.
+    """
+    frames = torch._C._dynamo.eval_frame
+    skip = frames._FrameAction.SKIP
+    frames.set_code_exec_strategy(function.__code__, frames._FrameExecStrategy(skip, skip))  # type: ignore[attr-defined]
+    function._torchdynamo_disable = True  # type: ignore[attr-defined]
+    return function
 
 
 class CompiledModel:
@@ -38,12 +56,15 @@ class CompiledModel:
         self._constants = dict(constants)
         self._options = dict(options)
 
+    @_left_alone
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The model's result for these arguments.
 
         Raises InputError, naming the argument, for one that the model was not compiled for. Results do not require
         gradients. A tensor whose strides differ from the example's is copied first.
         """
+        if torch._C._is_tracing():
+            raise InputError(_NO_TORCHSCRIPT)
         leaves = self._signature.flatten(args, kwargs)
         inputs = self._signature.bind(leaves)
         with torch.no_grad():
@@ -51,6 +72,15 @@ class CompiledModel:
             for mutation in self._signature.mutations:
                 self._mutated(mutation, leaves).copy_(results[mutation.index])
         return self._signature.pack(results)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise ArtifactError(
+            "a compiled model is neither pickled nor copied: it holds machine code. Write it with .save(path) and read "
+            "it with tilewright.load(path), or copy the model and compile the copy"
+        )
+
+    def __prepare_scriptable__(self) -> Any:
+        raise InputError(_NO_TORCHSCRIPT)
 
     def _mutated(self, mutation: Mutation, leaves: list[Any]) -> torch.Tensor:
         if mutation.input is not None:
@@ -97,7 +127,7 @@ class CompiledModel:
     def _buffers(self) -> list[dict[str, Any]]:
         from .report import buffers
 
-        return buffers(self._compilation.prog_text)
+        return buffers(self._compilation)
 
     def ir(self, stage: str) -> str:
         """The IR after `stage`: ``"import"``, a pass's name, or ``"prog"``. Raises OptionValueError for others."""
@@ -128,7 +158,7 @@ class CompiledModel:
     def save(self, path: str | Path) -> Path:
         """Write a `.tw` artifact, which `load` runs without the model's source; gives its path.
 
-        Raises ArtifactError where there is nothing to save (the model runs in ATen as a whole).
+        Raises ArtifactError where there is no one program to save: the model is compiled in parts, or runs in ATen.
         """
         from .artifact import save
 

@@ -8,6 +8,9 @@ Members (stored, not compressed; every one but the manifest is listed there with
     stages/03_fuse.mlir      the IR after each pass, for reading
     kernels/*.cpp, *.so      sources for reading, and the built kernels
     host.py                  the host program, for reading
+
+What is not in a listed member (the manifest and the zip format's own bytes) has its sha256 at the end of the file, so
+that no byte of the file is without a hash.
 """
 
 from __future__ import annotations
@@ -15,12 +18,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import struct
 import tempfile
 import weakref
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import safetensors.torch
 import torch
@@ -37,7 +41,7 @@ from .signature import Signature
 if TYPE_CHECKING:
     from .fallback import AnyCompilation
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 _LAST = "prog"  # the name of the last stage, which is a member of its own
 _MANIFEST_LIMIT = 64 << 20  # bytes; a manifest of a large model has under 1 MiB
@@ -56,10 +60,11 @@ def save(
     """Write the artifact, in one step: `path` holds the whole file or is left as it was.
 
     `captured` are the model's own tensors by name: constants of the program take their names in the file from it.
-    Raises ArtifactError where there is nothing to save.
+    Raises ArtifactError where there is nothing to save, or where `path` cannot be written.
     """
     if not compilation.prog_text:
-        raise ArtifactError(f"there is nothing to save: {getattr(compilation, 'reason', 'the model has no program')}")
+        reason = getattr(compilation, "reason", "the model has no program")
+        raise ArtifactError(f"an artifact holds one program, and {reason}")
     name_of = {_identity(tensor): name for name, tensor in captured.items()}
     constants = [(name_of.get(_identity(t), f"constant_{i}"), t) for i, t in enumerate(compilation.constants)]
     mutated = [(m.constant, captured[m.constant]) for m in signature.mutations if m.constant is not None]
@@ -79,19 +84,66 @@ def save(
         "remarks": [vars(remark) for remark in compilation.remarks],
         "members": {name: {"bytes": len(data), "sha256": _sha256(data)} for name, data in members.items()},
     }
+    try:
+        _write(path, json.dumps(manifest, indent=1, default=str), members)
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be written: {error}") from None
+    return path
+
+
+def _write(path: Path, manifest: str, members: Mapping[str, bytes]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
         try:
             with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-                archive.writestr(_entry(MANIFEST), json.dumps(manifest, indent=1, default=str))
+                archive.writestr(_entry(MANIFEST), manifest)
                 for name, data in members.items():
                     archive.writestr(_entry(name), data)
+            file.close()
+            seal(Path(file.name))
             Path(file.name).chmod(0o644)
             Path(file.name).replace(path)
         except BaseException:
             Path(file.name).unlink(missing_ok=True)
             raise
-    return path
+
+
+_HEX = 64  # digits of a sha256
+_SEAL = b"sha256 of manifest and zip headers "
+
+
+def seal(path: Path) -> None:
+    """End a zip file with the hash of all that the manifest does not vouch for."""
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.comment = _SEAL + b"0" * _HEX
+    with path.open("r+b") as file, zipfile.ZipFile(file) as archive:
+        digest = _frame_digest(file, archive)
+        file.seek(-_HEX, 2)
+        file.write(digest.encode())
+
+
+def _frame_digest(file: IO[bytes], archive: zipfile.ZipFile) -> str:
+    """The sha256 of a sealed file without its members' data and the seal's digits. Raises BadZipFile."""
+    end = file.seek(0, 2) - _HEX
+    spans = []
+    for info in archive.infolist():
+        if info.filename != MANIFEST:
+            file.seek(info.header_offset + 26)  # in the member's own header: lengths of its name and its extra field
+            start = info.header_offset + 30 + sum(struct.unpack("<HH", file.read(4)))
+            spans.append((start, start + info.compress_size))
+    digest, position = hashlib.sha256(), 0
+    for start, stop in [*sorted(spans), (end, end)]:
+        if not position <= start <= stop <= end:
+            raise zipfile.BadZipFile("its members overlap")
+        file.seek(position)
+        digest.update(b"%d " % (start - position) + file.read(start - position))
+        position = stop
+    return digest.hexdigest()
+
+
+def _check_seal(file: IO[bytes], archive: zipfile.ZipFile, path: Path) -> None:
+    if archive.comment != _SEAL + _frame_digest(file, archive).encode():
+        raise ArtifactError(f"{path} is damaged: its manifest or its headers are not those that were written")
 
 
 def load(path: Path) -> tuple[AnyCompilation, Signature, dict[str, torch.Tensor], dict[str, Any]]:
@@ -164,8 +216,9 @@ def unpack(path: Path, folder: Path) -> dict[str, Any]:
     format, is damaged, or holds anything that the manifest does not list.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             manifest = _read_manifest(archive, path)
+            _check_seal(file, archive, path)
             listed: dict[str, Any] = manifest["members"]
             found = [info for info in archive.infolist() if info.filename != MANIFEST]
             _check_names(path, [info.filename for info in found], listed)
@@ -177,7 +230,9 @@ def unpack(path: Path, folder: Path) -> dict[str, Any]:
         raise ArtifactError(f"there is no file {path}") from None
     except ArtifactError:
         raise
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read: {error}") from None
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, struct.error) as error:
         raise ArtifactError(f"{path} is damaged or is not an artifact: {error}") from None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +16,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from .decompositions import backend_table
 from .fallback import compile_or_fall_back
 from .options import Options
+from .randomness import partition
 
 if TYPE_CHECKING:
     from .fallback import AnyCompilation
@@ -49,7 +51,10 @@ def tilewright(
         with tracing(None):
             return forward(graph, inputs)
 
-    compile_both = aot_autograd(fw_compiler=forward, bw_compiler=backward, decompositions=backend_table())
+    compile_both = aot_autograd(
+        fw_compiler=forward, bw_compiler=backward, decompositions=backend_table(),
+        partition_fn=partial(partition, counter=settled.rng == "counter"), keep_inference_input_mutations=True,
+    )
     return compile_both(graph_module, example_inputs)
 
 

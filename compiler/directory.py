@@ -16,10 +16,9 @@ from tilewright.ir.text import parse_ir
 from tilewright.ir.types import BufferType
 from tilewright.passes.manager import write_dump
 
-from .fallback import AtenGraph
-
 if TYPE_CHECKING:
     from .api import CompiledModel
+    from .fallback import AnyCompilation
 
 LAST = "prog"  # another name for the stage after the last pass
 
@@ -34,24 +33,35 @@ def write_directory(model: CompiledModel, directory: Path, name: str) -> list[Pa
         host.py                  the host program
         report.html, stats.json  what was decided, and the same as data
         NAME.tw                  the artifact
+
+    A model that is compiled in parts has a folder for each, and no artifact.
     """
     directory.mkdir(parents=True, exist_ok=True)
     compilation = model.compilation
-    texts = [text for stage, text in compilation.stages.items() if stage != LAST]
-    entries = [row["entry"] for row in model.stats["passes"]]
-    files = {"host.py": compilation.host_source, "stats.json": json.dumps(model.stats, indent=1, default=str) + "\n"}
-    written = [] if isinstance(compilation, AtenGraph) else [
-        write_dump(directory, position, entries, compilation.target, text) for position, text in enumerate(texts)
-    ]
-    for file, text in files.items():
-        if text:
-            (directory / file).write_text(text)
-            written.append(directory / file)
-    written += write_kernels(compilation.prog_text, directory / "kernels")
-    written.append(model.report(directory / "report.html"))
+    written = _write_program(compilation, directory)
+    (directory / "stats.json").write_text(json.dumps(model.stats, indent=1, default=str) + "\n")
+    written += [directory / "stats.json", model.report(directory / "report.html")]
     if compilation.prog_text:
         written.append(model.save(directory / f"{name}.tw"))
     return written
+
+
+def _write_program(compilation: AnyCompilation, directory: Path) -> list[Path]:
+    """The IR, the kernels and the host program; those of the parts of a model in folders of their names."""
+    from .pipeline import Compilation
+
+    directory.mkdir(exist_ok=True)
+    written = [path for name, part in compilation.parts.items() for path in _write_program(part, directory / name)]
+    if isinstance(compilation, Compilation):
+        texts = [text for stage, text in compilation.stages.items() if stage != LAST]
+        entries = [row["entry"] for row in compilation.stats["passes"]]
+        written += [
+            write_dump(directory, position, entries, compilation.target, text) for position, text in enumerate(texts)
+        ]
+    if compilation.host_source:
+        (directory / "host.py").write_text(compilation.host_source)
+        written.append(directory / "host.py")
+    return written + write_kernels(compilation.prog_text, directory / "kernels")
 
 
 def write_kernels(prog_text: str, directory: Path) -> list[Path]:

@@ -58,6 +58,17 @@ def export_graph(
 
     Raises ExportError, with torch's own reason, where the model cannot be captured as one graph.
     """
+    from torch._dynamo.convert_frame import compile_lock
+
+    # Tracing changes state of the whole process: one thread at a time, whoever traces.
+    with compile_lock:
+        return _export_graph(model, args, kwargs, dynamic_shapes)
+
+
+def _export_graph(
+    model: Callable[..., Any] | ExportedProgram, args: Sequence[Any], kwargs: Mapping[str, Any] | None,
+    dynamic_shapes: Any,
+) -> Exported:
     program = model if isinstance(model, ExportedProgram) else _export(model, args, kwargs or {}, dynamic_shapes)
     try:
         with warnings.catch_warnings():

@@ -119,8 +119,8 @@ OPTIONS: dict[str, Option] = {
         Option("dump_ir", _path, None, "a directory for the IR after each pass"),
         Option("fallback", _text, "allow", "what becomes of ops that cannot be compiled: run in ATen, or an error",
                values=("allow", "error")),
-        Option("rng", _text, "eager", "random numbers: of ATen's own generator, or counter-based",
-               values=("counter", "eager"), unavailable=("counter",)),
+        Option("rng", _text, "counter", "random numbers: made from one seed a call, or torch's own bit for bit",
+               values=("counter", "eager")),
         Option("memory_budget", _any, None, 'peak memory: bytes ("20GiB") or a ratio', unavailable=("*",)),
         Option("quantize", _any, None, "a quantization scheme", unavailable=("*",)),
         Option("sparsify", _any, None, "a sparsity scheme", unavailable=("*",)),
@@ -152,7 +152,7 @@ class Options:
     verify: str = "off"
     dump_ir: Path | None = None
     fallback: str = "allow"
-    rng: str = "eager"
+    rng: str = "counter"
     memory_budget: Any = None
     quantize: Any = None
     sparsify: Any = None

@@ -5,11 +5,11 @@ from __future__ import annotations
 import gc
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from xdsl.dialects.builtin import ModuleOp
@@ -21,6 +21,8 @@ from tilewright.codegen.host import HostProgram
 from tilewright.ir import prog, tile, tw
 from tilewright.ir.cost import kernel_cost, predicted_seconds
 from tilewright.ir.errors import OptionValueError, UnsupportedOpError
+from tilewright.ir.function import updated_arguments
+from tilewright.ir.interpreter import find_function
 from tilewright.ir.target import Target
 from tilewright.ir.target import target as find_target
 from tilewright.ir.text import file_lines, parse_ir, print_ir
@@ -30,27 +32,41 @@ from tilewright.passes.pipelines import parse_pipeline
 
 from .blame import blaming, wrong_kernels, wrong_nodes
 from .importer import import_graph
+from .importer.fallback import LIBRARY
 from .options import Options
+from .randomness import counter_based
+
+if TYPE_CHECKING:
+    from .fallback import AnyCompilation
 
 
 def compile_graph(
-    graph_module: torch.fx.GraphModule, options: Options, *, inputs: Sequence[Any] | None = None
+    graph_module: torch.fx.GraphModule,
+    options: Options,
+    *,
+    inputs: Sequence[Any] | None = None,
+    static: Sequence[int] = (),
 ) -> Compilation:
     """Compile an ATen graph as AOTAutograd makes it (functional, sizes known).
 
     `inputs` are example inputs for ``verify="numeric"`` (without the graph's own constants; random ones if None).
+    `static` are the positions of inputs that are weights: the same tensors in every call.
     Raises UnsupportedGraphError for a graph that cannot be imported, UnsupportedOpError for ops left to ATen when
     ``fallback="error"``, OptionValueError for passes that do not end in a program, CompilerNotFoundError,
     KernelBuildError, PassError and NumericMismatchError.
     """
     with collector_paused():
-        return _compile(graph_module, options, inputs)
+        return _compile(graph_module, options, inputs, static)
 
 
-def _compile(graph_module: torch.fx.GraphModule, options: Options, inputs: Sequence[Any] | None) -> Compilation:
+def _compile(
+    graph_module: torch.fx.GraphModule, options: Options, inputs: Sequence[Any] | None, weights: Sequence[int]
+) -> Compilation:
     clock = Clock()
     target = find_target(options.target)
     with clock.phase("import"):
+        if options.rng == "counter":
+            graph_module = counter_based(graph_module)
         imported = import_graph(graph_module)
         module, constants = imported.module, imported.constants
         fallbacks = count_fallbacks(module)
@@ -76,7 +92,7 @@ def _compile(graph_module: torch.fx.GraphModule, options: Options, inputs: Seque
         functions, libraries = build(sources, target)
     with clock.phase("host"):
         count = len(argument_types(module))
-        static = [*static_inputs(), *range(count - len(constants), count)]
+        static = [*weights, *range(count - len(constants), count)]
         host = HostProgram(module, functions, static)
     compilation = Compilation(
         host=host, module=module, constants=constants, sources=sources, libraries=libraries, target=target,
@@ -93,7 +109,7 @@ def _compile(graph_module: torch.fx.GraphModule, options: Options, inputs: Seque
         free = given[: len(given) - len(constants)]
         with blaming(lambda: wrong_kernels(module, functions)):
             manager.verifier.check_callable(  # type: ignore[attr-defined]
-                lambda _: compilation(*free), "kernel emission"
+                lambda _: with_updates(compilation, module, free), "kernel emission"
             )
     return compilation
 
@@ -143,6 +159,7 @@ class Compilation:
     manager: PassManager | None
     stats: dict[str, Any]
     stage_texts: dict[str, str] = field(default_factory=dict)
+    parts: Mapping[str, AnyCompilation] = field(default_factory=dict)  # none: it is one program
 
     def __call__(self, *args: Any) -> list[Any]:
         return self.host(*args, *self.constants)
@@ -226,11 +243,11 @@ def static_inputs() -> list[int]:
 
 
 def count_fallbacks(module: ModuleOp) -> list[dict[str, Any]]:
-    """Ops left to ATen: `op`, `count`, `reason`, and the model's `lines`."""
+    """Ops left to ATen, but for those that are a library's on purpose: `op`, `count`, `reason`, the model's `lines`."""
     counts: Counter[tuple[str, str]] = Counter()
     lines: dict[tuple[str, str], dict[str, None]] = {}
     for op in module.walk():
-        if isinstance(op, tw.AtenOp):
+        if isinstance(op, tw.AtenOp) and op.reason.data != LIBRARY:
             key = (op.target.data, op.reason.data)
             counts[key] += 1
             lines.setdefault(key, {}).update(dict.fromkeys(file_lines(op.location)))
@@ -257,18 +274,27 @@ def import_verifier(
 ) -> Any:
     """The numeric verifier, after it has compared the imported module with the FX graph itself."""
     from tilewright.ir.numerics import random_inputs
-    from tilewright.passes.verify import NumericVerifier
+    from tilewright.passes.verify import NumericVerifier, fixed_random_numbers
 
     if inputs is None or any(isinstance(i, torch._subclasses.FakeTensor) for i in inputs):
         made = random_inputs(module)
         inputs = made[: len(made) - len(constants)]
     free = list(inputs)
     verifier = NumericVerifier([*free, *constants], module)
-    with torch.no_grad():
-        outputs = torch.fx.Interpreter(graph_module).run(*free)
+    with torch.no_grad(), fixed_random_numbers():
+        outputs = with_updates(torch.fx.Interpreter(graph_module).run, module, free)
     with blaming(lambda: wrong_nodes(graph_module, free)):
-        verifier.check_reference(list(outputs) if isinstance(outputs, (tuple, list)) else [outputs])
+        verifier.check_reference(outputs)
     return verifier
+
+
+def with_updates(call: Callable[..., Any], module: ModuleOp, inputs: Sequence[Any]) -> list[Any]:
+    """The results of a call, then the new values of the arguments that `module` updates; `inputs` stay as they are."""
+    positions = updated_arguments(find_function(module))
+    copies = [x.clone() if i in positions else x for i, x in enumerate(inputs)]
+    results = call(*copies)
+    results = list(results) if isinstance(results, (tuple, list)) else [results]
+    return results + [copies[i] for i in positions]
 
 
 def kernel_infos(kernels: Sequence[tile.KernelOp], target: Target) -> list[KernelInfo]:

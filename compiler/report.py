@@ -24,12 +24,14 @@ pre { background: #f6f6f4; padding: .8rem; overflow-x: auto; font-size: 13px }
 """
 
 
-def buffers(prog_text: str) -> list[dict[str, Any]]:
-    """The temporaries of a program: name, type, byte offset in the arena, first and last op that use it."""
-    if not prog_text:
-        return []
-    rows: list[dict[str, Any]] = []
-    for op in parse_ir(prog_text).walk():
+def buffers(compilation: AnyCompilation) -> list[dict[str, Any]]:
+    """The temporaries: name (of parts: behind the part's), type, byte offset in the arena, first and last use."""
+    rows = [
+        {**row, "name": f"{name}/{row['name']}"} for name, part in compilation.parts.items() for row in buffers(part)
+    ]
+    if not compilation.prog_text:
+        return rows
+    for op in parse_ir(compilation.prog_text).walk():
         if op.name == "prog.buffer":
             rows.append({
                 "name": op.results[0].name_hint or f"buffer_{len(rows)}",
@@ -106,7 +108,7 @@ def write_report(compilation: AnyCompilation, signature: Signature, path: Path) 
             ("pass", "", "decision", "model lines"),
             [(r.pass_name, r.kind, r.message, ", ".join(r.lines)) for r in compilation.remarks],
         ),
-        "<h2>Buffers</h2>", _records(buffers(compilation.prog_text)),
+        "<h2>Buffers</h2>", _records(buffers(compilation)),
         "<h2>IR after each stage</h2>", *(_details(name, text) for name, text in compilation.stages.items()),
         "<h2>Host program</h2>", _details("host.py", compilation.host_source),
     ]

@@ -15,7 +15,7 @@ import torch.utils._pytree as pytree
 
 from tilewright.ir.dtypes import BY_TORCH_NAME, DTYPES
 from tilewright.ir.errors import ArtifactError, InputError
-from tilewright.ir.expr import IntExpr, evaluate, free_symbols, parse, symbol
+from tilewright.ir.expr import IntExpr, evaluate, free_symbols, linear_in_one, parse
 
 Dim = int | str
 
@@ -180,6 +180,10 @@ def _children(spec: pytree.TreeSpec) -> list[pytree.TreeSpec]:
     return list(children() if callable(children) else spec.children_specs)
 
 
+# Other classes may hold anything, or nothing at all, where their memory should be.
+_DENSE = (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
+
+
 class _Check:
     """The checks of one leaf, with its expressions parsed once."""
 
@@ -188,28 +192,28 @@ class _Check:
         self.shape = tuple(_expression(dim) for dim in spec.shape)
         self.strides = tuple(_expression(dim) for dim in spec.strides)
         self.dtype = getattr(torch, DTYPES[spec.dtype].torch_name) if spec.kind == "tensor" else None
-        self.plain = {
-            i: str(dim) for i, dim in enumerate(self.shape) if not isinstance(dim, int) and dim == symbol(str(dim))
-        }
+        self.solved = {i: solved for i, dim in enumerate(self.shape) if (solved := linear_in_one(dim)) is not None}
 
     def is_exact(self, leaf: Any) -> bool:
         """Whether a leaf is, beyond doubt, what the model was compiled for: the common case, told fast."""
         if self.spec.kind == "constant":
             return type(leaf) is type(self.spec.value) and bool(leaf == self.spec.value)
         return (
-            isinstance(leaf, torch.Tensor)
+            type(leaf) in _DENSE
+            and leaf.layout is torch.strided
             and leaf.shape == self.shape
             and leaf.stride() == self.strides
             and leaf.dtype is self.dtype
             and leaf.device.type == self.spec.device
             and not leaf.requires_grad
+            and not leaf.is_neg()
         )
 
     def fail(self, what: str) -> InputError:
         return InputError(f"argument {self.spec.name!r} is {what}; the model was compiled for {self.spec.text()}")
 
     def sizes(self, leaf: Any, sizes: dict[str, int]) -> None:
-        """Check everything but the values of sizes, and bind symbols that stand alone."""
+        """Check everything but the values of sizes, and learn the symbols from dims that say them."""
         spec = self.spec
         if spec.kind == "constant":
             if type(leaf) is not type(spec.value) or leaf != spec.value:
@@ -222,6 +226,9 @@ class _Check:
         else:
             if not isinstance(leaf, torch.Tensor):
                 raise self.fail(f"of {type(leaf).__name__}")
+            if type(leaf) not in _DENSE or leaf.layout is not torch.strided:
+                kind = type(leaf).__name__ if type(leaf) not in _DENSE else str(leaf.layout)
+                raise self.fail(f"a tensor of another kind ({kind})")
             shape = leaf.shape
             if leaf.dtype != self.dtype or len(shape) != len(self.shape):
                 raise self.fail(f"{str(leaf.dtype).removeprefix('torch.')}{list(shape)}")
@@ -232,8 +239,8 @@ class _Check:
                     f"argument {spec.name!r} requires a gradient, and this model is compiled for inference: "
                     'call it under torch.no_grad(), or train through torch.compile(model, backend="tilewright")'
                 )
-        for i, name in self.plain.items():
-            sizes.setdefault(name, shape[i])
+        for i, (name, factor, offset) in self.solved.items():
+            sizes.setdefault(name, (shape[i] - offset) // factor)
 
     def bind(self, leaf: Any, sizes: Mapping[str, int]) -> Any:
         """Check sizes against all symbols; the leaf, with the strides the code was made for."""
@@ -244,6 +251,7 @@ class _Check:
             raise self.fail(f"of size {list(shape)}" + (f" where {values}" if values else ""))
         if self.spec.kind == "int":
             return leaf
+        leaf = leaf.resolve_neg()  # imaginary parts of conjugates are stored with the other sign
         strides = tuple(evaluate(dim, sizes) for dim in self.strides)
         same = all(a == b or size == 1 for a, b, size in zip(leaf.stride(), strides, shape))
         if same or 0 in shape:

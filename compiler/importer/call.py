@@ -73,6 +73,15 @@ class Call:
         return self.node.all_input_nodes[0].meta["val"]
 
     @property
+    def becomes_its_operand(self) -> bool:
+        """Whether the first operand is an argument of the graph, and the result its new value."""
+        source = self.node.args[0]
+        return isinstance(source, torch.fx.Node) and source.op == "placeholder" and any(
+            user.target is torch.ops.aten.copy_.default and user.args[:2] == (source, self.node)
+            for user in self.node.users
+        )
+
+    @property
     def returned_beside_others(self) -> bool:
         """Whether the caller gets the result, or a view of it, and has other tensors of the same memory: the two are to
         stay views of each other."""

@@ -50,7 +50,7 @@ def ones(call: Call, *_: Any, **__: Any) -> SSAValue:
 
 
 @imports(
-    aten.zeros.default, aten.zeros_like.default, aten.new_zeros.default,
+    aten.zeros.default, aten.zeros_like.default, aten.new_zeros.default, aten.zero.default,
     # Uninitialised memory may hold anything, zeros among it.
     aten.empty.memory_format, aten.empty_like.default, aten.new_empty.default, aten.empty_strided.default,
     aten.new_empty_strided.default, aten.empty_permuted.default,
@@ -80,6 +80,27 @@ def arange(call: Call, start: Operand, end: Operand, step: Operand = 1, **_: Any
     wide = "f64" if call.dtype in ("f32", "f64") else compute_dtype(call.dtype)
     steps = build.map("mul", build.cast(build.iota(shape, "i64", 0), wide), call.value(step, wide))
     return build.cast(build.map("add", call.value(start, wide), steps), call.dtype)
+
+
+@imports(
+    aten.linspace.default, aten.linspace.Tensor_Tensor, aten.linspace.Tensor_Scalar, aten.linspace.Scalar_Tensor,
+)
+def linspace(call: Call, start: Operand, end: Operand, steps: IntExpr, **_: Any) -> SSAValue:
+    """Equal steps in float64, counted from the nearer end, so that the last element is `end`."""
+    build, wide = call.build, "f64"
+    first, last = call.value(start, wide), call.value(end, wide)
+    if not call.is_float:
+        # Of integers the ends are cut off first, then each element.
+        first, last = (build.cast(build.cast(bound, call.dtype), wide) for bound in (first, last))
+    gaps = build.map("maximum", call.value(steps - 1, wide), call.value(1, wide))
+    step = build.map("div", build.map("sub", last, first), gaps)
+    place = build.iota(call.shape, "i64", 0)
+    rest = build.map("sub", call.value(steps - 1, "i64"), place)
+    from_start = build.map("add", first, build.map("mul", step, build.cast(place, wide)))
+    from_end = build.map("sub", last, build.map("mul", step, build.cast(rest, wide)))
+    # One step is the start.
+    near_start = build.map("lt", place, build.map("maximum", rest, call.value(1, "i64")))
+    return build.cast(build.where(near_start, from_start, from_end), call.dtype)
 
 
 def integral(number: Operand) -> IntExpr | None:

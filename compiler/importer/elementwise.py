@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch._ops import OpOverload
 from xdsl.ir import SSAValue
 
 from tilewright.ir.dtypes import DTYPES
-from tilewright.ir.scalars import FLOAT, SCALARS, kind_of
+from tilewright.ir.scalars import FLOAT, SCALARS
 
 from .call import Call, Operand, common_dtype, dtype_of, element, is_float, shape_of
 from .table import imports, imports_each, refuse_if
@@ -16,18 +17,27 @@ from .table import imports, imports_each, refuse_if
 aten = torch.ops.aten
 
 
-@imports_each(
-    {getattr(aten, name).default: name for name, row in SCALARS.items() if row.arity == 1
-     and row.accepts == (FLOAT,) and row.result == "same" and name not in ("floor", "ceil", "trunc", "round")}
-)
+def unary_overload(name: str) -> OpOverload | None:
+    """ATen's op for a row of the table of scalar functions, if it has one of that name."""
+    packet = getattr(aten, name, None) or getattr(aten, f"special_{name}", None)
+    return None if packet is None else packet.default
+
+
+_ROUNDINGS = ("floor", "ceil", "trunc", "round")
+_UNARY = {
+    overload: name for name, row in SCALARS.items()
+    if row.arity == 1 and row.accepts == (FLOAT,) and row.result == "same" and name not in _ROUNDINGS
+    and (overload := unary_overload(name)) is not None
+}
+
+
+@imports_each(_UNARY | {aten.special_modified_bessel_i0.default: "i0", aten.special_modified_bessel_i1.default: "i1"})
 def float_function(call: Call, fn: str, x: SSAValue) -> SSAValue:
     """A function of floats; integers are taken to the default float type first."""
     return call.map(fn, x)
 
 
-@imports_each({
-    aten.floor.default: "floor", aten.ceil.default: "ceil", aten.trunc.default: "trunc", aten.round.default: "round",
-})
+@imports_each({getattr(aten, name).default: name for name in _ROUNDINGS})
 def rounding(call: Call, fn: str, x: SSAValue) -> SSAValue:
     return call.map(fn, x) if call.is_float else x
 
@@ -77,7 +87,7 @@ def mul(call: Call, a: Operand, b: Operand) -> SSAValue:
     return call.map("and", a, b) if call.dtype == "bool" else call.wide_map("mul", a, b)
 
 
-_ROUNDINGS = {None: "div", "floor": "floor_div", "trunc": "trunc_div"}
+_DIVISIONS = {None: "div", "floor": "floor_div", "trunc": "trunc_div"}
 
 
 @imports(
@@ -85,7 +95,7 @@ _ROUNDINGS = {None: "div", "floor": "floor_div", "trunc": "trunc_div"}
     aten.divide.Tensor,
 )
 def div(call: Call, a: Operand, b: Operand, rounding_mode: str | None = None) -> SSAValue:
-    return divide(call, _ROUNDINGS[rounding_mode], a, b)
+    return divide(call, _DIVISIONS[rounding_mode], a, b)
 
 
 @imports(aten.floor_divide.default, aten.floor_divide.Scalar)
@@ -98,19 +108,11 @@ def floor_divide(call: Call, a: Operand, b: Operand) -> SSAValue:
     aten.fmod.Tensor: "fmod", aten.fmod.Scalar: "fmod",
 })
 def remainder(call: Call, fn: str, a: Operand, b: Operand) -> SSAValue:
-    refuse_division(call, b)
     return call.map(fn, a, b)
 
 
 def divide(call: Call, fn: str, a: Operand, b: Operand) -> SSAValue:
-    refuse_division(call, b)
     return call.wide_map(fn, a, b)
-
-
-def refuse_division(call: Call, divisor: Operand) -> None:
-    """Integer division by zero is an error in ATen, which only it raises."""
-    known = isinstance(divisor, (bool, int)) and divisor != 0
-    refuse_if(not call.is_float and not known, "integer division by a number that may be zero")
 
 
 @imports_each({
@@ -123,7 +125,10 @@ def extremum(call: Call, fn: str, a: SSAValue, b: SSAValue) -> SSAValue:
     return call.map(fn, a, b)
 
 
-@imports_each({aten.atan2.default: "atan2", aten.copysign.Tensor: "copysign", aten.copysign.Scalar: "copysign"})
+@imports_each({
+    aten.atan2.default: "atan2", aten.copysign.Tensor: "copysign", aten.copysign.Scalar: "copysign",
+    aten.hypot.default: "hypot",
+})
 def float_binary(call: Call, fn: str, a: Operand, b: Operand) -> SSAValue:
     return call.map(fn, a, b)
 
@@ -248,14 +253,6 @@ def bitwise_not(call: Call, x: SSAValue) -> SSAValue:
     return call.map("not", x)
 
 
-@imports_each({aten.bitwise_left_shift.Tensor_Scalar: "shl", aten.bitwise_right_shift.Tensor_Scalar: "shr"})
-def shift(call: Call, fn: str, x: SSAValue, amount: Operand) -> SSAValue:
-    width = DTYPES[call.dtype].itemsize * 8
-    known = isinstance(amount, int) and 0 <= amount < width
-    refuse_if(not known or kind_of(call.dtype) == "bool", "a shift by an amount that may exceed the width")
-    return call.map(fn, x, amount)
-
-
 # Selection.
 
 
@@ -290,7 +287,7 @@ def nan_to_num(
 
 @imports(
     aten.clone.default, aten.alias.default, aten.detach.default, aten.lift_fresh.default, aten.lift_fresh_copy.default,
-    aten.positive.default, aten.contiguous.default,
+    aten.positive.default, aten.contiguous.default, aten.alias_copy.default, aten.detach_copy.default,
 )
 def identity(call: Call, x: SSAValue, **_: Any) -> SSAValue:
     """A copy, or another memory layout, of the same elements."""

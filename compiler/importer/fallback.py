@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,20 +21,14 @@ from .symbols import dtype_name
 aten = torch.ops.aten
 
 NO_RULE = "not in the import table"
+DRAWS = "draws from torch's generator"
 
-_POOLING = "pooling is not imported yet"
-_SCATTER = "scatter is not imported yet"
+LIBRARY = "library"
+"""The reason of calls that stay ATen's on purpose, as matrix products do: no fallback, and counted as none."""
+
 REASONS: dict[OpOverload, str] = {
-    aten.max_pool2d_with_indices.default: _POOLING,
-    aten.avg_pool2d.default: _POOLING,
-    aten.avg_pool3d.default: _POOLING,
-    aten._adaptive_avg_pool2d.default: _POOLING,
-    aten._adaptive_avg_pool3d.default: _POOLING,
-    aten.adaptive_max_pool2d.default: _POOLING,
-    aten.index_put.default: _SCATTER,
-    aten.scatter.src: _SCATTER,
-    aten.scatter.value: _SCATTER,
-    aten.scatter_add.default: _SCATTER,
+    aten.convolution_backward.default: LIBRARY,
+    aten._scaled_dot_product_flash_attention_for_cpu_backward.default: LIBRARY,
     aten.sort.default: "sorting is not imported yet",
     aten.sort.stable: "sorting is not imported yet",
     aten.topk.default: "sorting is not imported yet",
@@ -46,17 +41,27 @@ def reason_without_rule(overload: OpOverload) -> str:
     if overload in REASONS:
         return REASONS[overload]
     if torch.Tag.nondeterministic_seeded in overload.tags:
-        return "random"
+        return DRAWS
     return NO_RULE
 
 
-def reason_by_dtype(types: list[TensorType]) -> str | None:
-    """Why a call on these types is left to ATen whatever the op, or None."""
+MOVES: frozenset[OpOverload] = frozenset([
+    aten._to_copy.default, torch.ops.prims.convert_element_type.default, aten.clone.default, aten.alias.default,
+    aten.detach.default, aten.view.default, aten._unsafe_view.default, aten.reshape.default,
+    aten._reshape_alias.default, aten.unsqueeze.default, aten.squeeze.default, aten.squeeze.dim, aten.squeeze.dims,
+    aten.t.default, aten.transpose.int, aten.permute.default, aten.expand.default, aten.slice.Tensor, aten.select.int,
+    aten.split.Tensor, aten.split_with_sizes.default, aten.unbind.int, aten.cat.default,
+])
+"""Calls that store, convert and move elements. Eager has no others for 8-bit floats, or few."""
+
+
+def reason_by_dtype(overload: OpOverload, types: list[TensorType]) -> str | None:
+    """Why a call on these types is left to ATen, or None."""
     for type in types:
         row = DTYPES[type.dtype]
         if row.kind == "complex":
             return "complex dtype"
-        if row.is_float and row.itemsize == 1:
+        if row.is_float and row.itemsize == 1 and overload not in MOVES:
             return "8-bit float dtype"
     return None
 
@@ -69,8 +74,12 @@ def aten_call(
     types: list[TensorType],
     strides: list[tuple[IntExpr, ...]],
     reason: str,
+    strided: Sequence[int] = (),
 ) -> list[SSAValue]:
-    """Insert the opaque call. Raises UnsupportedGraphError for an argument that has no text."""
+    """Insert the opaque call; `strided` are the operands that need not be row-major.
+
+    Raises UnsupportedGraphError for an argument that has no text.
+    """
     operands: list[SSAValue] = []
 
     def described(value: Any) -> Any:
@@ -91,4 +100,4 @@ def aten_call(
         text = encode(described(args), {name: described(value) for name, value in kwargs.items()})
     except TypeError as error:
         raise UnsupportedGraphError(f"{overload}: {error}") from None
-    return build.aten(str(overload), operands, text, types, strides, reason)
+    return build.aten(str(overload), operands, text, types, strides, reason, strided)

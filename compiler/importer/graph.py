@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch._ops import OpOverload
+from torch._ops import HigherOrderOperator, OpOverload
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, FunctionType, ModuleOp, StringAttr
@@ -20,19 +20,30 @@ from tilewright.ir import tw
 from tilewright.ir.builder import Builder
 from tilewright.ir.dtypes import DTYPES
 from tilewright.ir.errors import UnsupportedGraphError
-from tilewright.ir.expr import Expr, IntExpr
+from tilewright.ir.expr import Expr, IntExpr, linear_in_one
 from tilewright.ir.text import UNKNOWN, file_lines
 from tilewright.ir.tw import tensor_type
 from tilewright.ir.types import INDEX, DimsAttr, TensorType, contiguous_strides
+from tilewright.passes.lowering.indexing import is_contiguous
 
 from . import (  # noqa: F401  the rule files fill the table
     activations,
+    backward,
+    composed,
     creation,
     elementwise,
     indexing,
     linear,
+    losses,
     normalization,
+    normalization_backward,
+    pooling,
+    random,
     reductions,
+    replacement,
+    resampling,
+    scatter,
+    searching,
     views,
 )
 from .call import Call, storage_of
@@ -40,13 +51,16 @@ from .fallback import aten_call, reason_by_dtype, reason_without_rule
 from .locations import argument_hint, location_of, name_hint
 from .symbols import Sizes
 from .table import RULES, Refused, refuse_if, signature
+from .updates import unsafe_update
 
 aten = torch.ops.aten
 
 # What tracing has checked already: nothing of them remains at run time.
 _CHECKED_WHILE_TRACING = {aten._assert_tensor_metadata.default}
+# Numbers from data, which are no tensors: what is to become of them only Python can say.
+_READS_DATA = {aten._local_scalar_dense.default, aten.item.default, aten.equal.default, aten.is_nonzero.default}
 # Calls that read how their operand lies in memory, which a tensor of the IR does not say.
-_READS_LAYOUT = {aten.as_strided_scatter.default, aten.as_strided_copy.default}
+_READS_LAYOUT = {aten.as_strided_copy.default}
 
 
 @dataclass(frozen=True)
@@ -59,7 +73,7 @@ class Imported:
 
 
 @dataclass(frozen=True)
-class _Opaque:
+class Opaque:
     """A value that the IR does not express; an error only where something reads it."""
 
     description: str
@@ -74,10 +88,12 @@ def import_graph(graph_module: torch.fx.GraphModule, names: Sequence[str] | None
     Raises UnsupportedGraphError for a graph that the IR cannot express as a whole: sizes that depend on data, mutation,
     higher-order ops, results that are not tensors, dtypes and layouts without a type.
     """
-    return _Importer(graph_module, names).run()
+    return Importer(graph_module, names).run()
 
 
-class _Importer:
+class Importer:
+    """One import: the arguments, then every node in order."""
+
     def __init__(self, graph_module: torch.fx.GraphModule, names: Sequence[str] | None):
         self.graph_module = graph_module
         self.names = names
@@ -88,9 +104,10 @@ class _Importer:
         self.arguments: dict[str, SSAValue] = {}
         self.argument_strides: list[tuple[IntExpr, ...]] = []
         self.bound: dict[str, tuple[int, ...]] = {}
+        self.updates: dict[int, SSAValue] = {}  # new values of arguments, by the argument's number
         self.constants: list[torch.Tensor] = []
         self.constant_names: list[str] = []
-        self.device: torch.device | None = None
+        self.device = torch.device("cpu")
 
     def run(self) -> Imported:
         nodes = list(self.graph_module.graph.nodes)
@@ -106,7 +123,7 @@ class _Importer:
             elif node.op == "output":
                 return self.finish(node)
             elif node.op not in ("placeholder", "get_attr"):
-                raise UnsupportedGraphError(f"{node.op} {node.target} is not ATen: {_where(node)}")
+                raise UnsupportedGraphError(f"{node.op} {node.target} is not ATen: {where(node)}")
         raise UnsupportedGraphError("the graph has no output")
 
     # Arguments.
@@ -117,7 +134,8 @@ class _Importer:
         name = self.names[position] if self.names is not None else str(node.target)
         if isinstance(value, torch.Tensor):
             self.values[node] = self.tensor_argument(value, name, node)
-        elif isinstance(value, (int, torch.SymInt)):
+        elif type(value) is int or isinstance(value, torch.SymInt):
+            self.sizes.accept([value])
             size = self.sizes.convert(value)
             self.argument(INDEX, name, ())
             if isinstance(size, Expr) and str(size).isidentifier():
@@ -135,7 +153,11 @@ class _Importer:
 
     def tensor_argument(self, value: torch.Tensor, name: str, node: torch.fx.Node) -> SSAValue:
         self.check_device(value, node)
+        if value.is_neg() or value.is_conj():
+            raise UnsupportedGraphError(f"the argument {name} is a lazily negated or conjugated view")
         position = len(self.block.args)
+        if value.layout == torch.strided:
+            self.sizes.accept([*value.shape, *value.stride()])
         type = self.sizes.tensor_type(value)
         for dim, size in enumerate(type.shape):
             if isinstance(size, Expr) and str(size).isidentifier():
@@ -166,12 +188,8 @@ class _Importer:
         return self.sizes.tensor_type(value).dtype
 
     def check_device(self, value: torch.Tensor, node: torch.fx.Node) -> None:
-        if self.device is None:
-            self.device = value.device
-        elif value.device != self.device:
-            raise UnsupportedGraphError(
-                f"tensors are on {self.device} and on {value.device}; move them to one: {_where(node)}"
-            )
+        if value.device != self.device:
+            raise UnsupportedGraphError(f"a tensor is on {value.device}, not on {self.device}: {where(node)}")
 
     # Calls.
 
@@ -179,8 +197,8 @@ class _Importer:
         """An argument of a node with nodes replaced by their values."""
         if isinstance(argument, torch.fx.Node):
             value = self.values[argument]
-            if isinstance(value, _Opaque):
-                raise UnsupportedGraphError(f"{value.description} is used: {_where(argument)}")
+            if isinstance(value, Opaque):
+                raise UnsupportedGraphError(f"{value.description} is used: {where(argument)}")
             return value
         if isinstance(argument, (list, tuple)):
             return [self.read(a) for a in argument]
@@ -191,35 +209,58 @@ class _Importer:
         if node.target is operator.getitem:
             source, index = node.args
             self.values[node] = self.read(source)[index]
+        elif node.target in _READS_DATA:
+            raise UnsupportedGraphError(f"{node.target} gives a number from the data of a tensor: {where(node)}")
         elif isinstance(value, torch.SymInt) or type(value) is int:
             # Arithmetic on sizes: tracing has done it.
             self.values[node] = self.sizes.convert(value)
         elif isinstance(value, (torch.SymFloat, torch.SymBool, float, bool)):
-            self.values[node] = _Opaque(f"{node.name}, a {type(value).__name__} computed from sizes,")
+            self.values[node] = Opaque(f"{node.name}, a {type(value).__name__} computed from sizes,")
         elif node.target in _CHECKED_WHILE_TRACING:
             return
+        elif node.target is aten.copy_.default:
+            self.values[node] = self.update(node)
         elif isinstance(node.target, OpOverload):
             self.values[node] = self.call(node, node.target, value)
         else:
-            raise UnsupportedGraphError(f"{node.target} is not an ATen op: {_where(node)}")
+            kind = "a higher-order op" if isinstance(node.target, HigherOrderOperator) else "not an ATen op"
+            raise UnsupportedGraphError(f"{node.target} is {kind}: {where(node)}")
         _hint(self.values[node], node.name)
+
+    def update(self, node: torch.fx.Node) -> SSAValue:
+        """An argument that gets a new value: AOTAutograd writes such calls at the graph's end.
+
+        Raises UnsupportedGraphError for memory that is no argument's own, or that something reads afterwards.
+        """
+        target, source = node.args[:2]
+        argument = self.values.get(target) if isinstance(target, torch.fx.Node) else None
+        if not isinstance(argument, BlockArgument) or target.op != "placeholder":  # type: ignore[union-attr]
+            raise UnsupportedGraphError(f"{node.target} changes what is no argument: {where(node)}")
+        assert isinstance(target, torch.fx.Node)
+        if reason := unsafe_update(node, target):
+            raise UnsupportedGraphError(f"{node.target} changes an argument {reason}: {where(node)}")
+        self.build.location = location_of(node)
+        type = tensor_type(argument)
+        value = self.build.broadcast(self.build.cast(self.read(source), type.dtype), type.shape)
+        self.updates[argument.index] = value
+        return value
 
     def call(self, node: torch.fx.Node, overload: OpOverload, value: Any) -> Any:
         """The value of a call, or the list of its values."""
         if overload._schema.is_mutable:
-            raise UnsupportedGraphError(f"{overload} changes its operand: {_where(node)}")
+            raise UnsupportedGraphError(f"{overload} changes its operand: {where(node)}")
         if overload in _READS_LAYOUT:
-            raise UnsupportedGraphError(f"{overload} reads the memory layout of its operand: {_where(node)}")
+            raise UnsupportedGraphError(f"{overload} reads the memory layout of its operand: {where(node)}")
         results = [value] if isinstance(value, torch.Tensor) else value
         if not isinstance(results, (list, tuple)) or any(
             r is not None and not isinstance(r, torch.Tensor) for r in results
         ):
-            raise UnsupportedGraphError(f"{overload} gives something that is no tensor: {_where(node)}")
+            raise UnsupportedGraphError(f"{overload} gives something that is no tensor: {where(node)}")
         for tensor in results:
             if tensor is not None:
                 self.check_device(tensor, node)
                 if tensor.is_neg() or tensor.is_conj():
-                    raise UnsupportedGraphError(f"{overload} gives a lazily negated or conjugated view: {_where(node)}")
+                    raise UnsupportedGraphError(f"{overload} gives a lazily negated or conjugated view: {where(node)}")
         self.build.location = location_of(node)
         call = Call(self.build, node, results, self.sizes)
         args = [self.read(a) for a in node.args]
@@ -233,7 +274,7 @@ class _Importer:
         """By the overload's rule; in ATen where there is none, or where it refuses."""
         start = len(self.build.inserted)
         rule = RULES.get(overload)
-        reason = reason_by_dtype([*_tensor_types(args), *(t for t in call.types if t is not None)])
+        reason = reason_by_dtype(overload, [*_tensor_types(args), *(t for t in call.types if t is not None)])
         if reason is None and rule is None:
             reason = reason_without_rule(overload)
         if reason is None and rule is not None:
@@ -262,11 +303,22 @@ class _Importer:
             [call.type_of(i) for i in positions],
             [call.strides(i) for i in positions],
             reason,
+            self.strided_operands(call.node),
         )
         found: list[SSAValue | None] = [None] * len(call.types)
         for position, output in zip(positions, outputs):
             found[position] = output
         return found
+
+    def strided_operands(self, node: torch.fx.Node) -> list[int]:
+        """Which operands of a call left to ATen were not row-major when it was traced, by position among them."""
+        strided = []
+        for position, operand in enumerate(_operands([node.args, node.kwargs])):
+            traced = operand.meta["val"]
+            shape, strides = self.sizes.tensor_type(traced).shape, self.sizes.strides(traced)
+            if not is_contiguous(shape, strides):
+                strided.append(position)
+        return strided
 
     def checked(self, call: Call, made: list[Any]) -> list[SSAValue | None]:
         """The values, with the types that tracing found. Refuses a rule's result of another type."""
@@ -308,9 +360,17 @@ class _Importer:
                 kinds.append("none")
             else:
                 raise UnsupportedGraphError(f"the graph gives a {type(value).__name__}, no tensor or integer")
+        owners = self.owners(traced)
+        for position, value in self.updates.items():
+            operands.append(value)
+            kinds.append("tensor")
+            strides.append(self.argument_strides[position])
+            owners.append(position)
         self.build.return_(operands)
         function = self.function(operands, kinds, strides)
-        function.attributes["result_owners"] = DimsAttr(self.owners(traced))
+        function.attributes["result_owners"] = DimsAttr(owners)
+        if self.updates:
+            function.attributes["arg_updates"] = DimsAttr(list(self.updates))
         module = ModuleOp([function])
         return Imported(module, self.constants, self.constant_names)
 
@@ -335,9 +395,22 @@ class _Importer:
             tw.SizeOp.create(properties={"value": DimsAttr([value])}, result_types=[type])
         ).result
 
+    def solve(self, name: str) -> tuple[int, ...] | None:
+        """An argument's dim that is ``factor * symbol + offset``: `(argument, dim, factor, offset)`."""
+        for argument in self.block.args:
+            shape = argument.type.shape if isinstance(argument.type, TensorType) else ()
+            for dim, size in enumerate(shape):
+                solved = linear_in_one(size)
+                if solved is not None and solved[0] == name:
+                    return argument.index, dim, *solved[1:]
+        return None
+
     def function(
         self, results: list[SSAValue], kinds: list[str], strides: list[tuple[IntExpr, ...]]
     ) -> FuncOp:
+        for name in sorted(self.sizes.symbols - self.bound.keys()):
+            if (place := self.solve(name)) is not None:
+                self.bound[name] = place
         if missing := self.sizes.symbols - self.bound.keys():
             raise UnsupportedGraphError(
                 f"the sizes {', '.join(sorted(missing))} are the size of no argument's dim; mark fewer dims as dynamic"
@@ -361,6 +434,14 @@ def _hint(value: Any, name: str) -> None:
             item.name_hint = name_hint(name)
 
 
+def _operands(argument: Any) -> list[torch.fx.Node]:
+    """The nodes among a call's arguments that are tensors, in order; one that is there twice comes twice."""
+    if isinstance(argument, torch.fx.Node):
+        return [argument] if isinstance(argument.meta.get("val"), torch.Tensor) else []
+    items = argument.values() if isinstance(argument, dict) else argument
+    return [n for item in items for n in _operands(item)] if isinstance(argument, (list, tuple, dict)) else []
+
+
 def _tensor_types(args: list[Any]) -> list[TensorType]:
     found: list[TensorType] = []
     for value in args:
@@ -375,7 +456,7 @@ def _contiguous(value: SSAValue) -> tuple[IntExpr, ...]:
     return contiguous_strides(tensor_type(value).shape)
 
 
-def _where(node: torch.fx.Node) -> str:
+def where(node: torch.fx.Node) -> str:
     """The node and its line in the model, for messages."""
     lines = file_lines(location_of(node))
     return f"{node.name} at {lines[0]}" if lines else node.name

@@ -34,21 +34,34 @@ def index(call: Call, x: SSAValue, indices: Sequence[SSAValue | None]) -> SSAVal
 
 @imports(aten.gather.default)
 def gather(call: Call, x: SSAValue, dim: int, place: SSAValue, sparse_grad: bool = False) -> SSAValue:
-    build, shape = call.build, shape_of(place)
+    build = call.build
+    x, place = (v if shape_of(v) else build.reshape(v, [1]) for v in (x, place))
     rank = len(shape_of(x))
-    refuse_if(rank == 0 or len(shape) != rank, "gather from a number")
+    refuse_if(len(shape_of(place)) != rank, "an index of another rank")
     axis = normal_dim(dim, rank)
-    if any(size == 0 for size in shape):
+    if any(size == 0 for size in shape_of(place)):
         return build.constant(0, call.dtype, call.shape)
-    positions = [place if d == axis else build.iota(shape, "i64", d) for d in range(rank)]
-    return build.gather(x, positions, list(range(rank)), wrap=False)
+    return call.reshape(build.gather(x, positions_along(call, place, axis), list(range(rank)), wrap=False))
+
+
+def positions_along(call: Call, place: SSAValue, axis: int) -> list[SSAValue]:
+    """An index for each dim of `place`'s shape: `place` along `axis`, the element's own position along the others."""
+    shape = shape_of(place)
+    return [place if d == axis else call.build.iota(shape, "i64", d) for d in range(len(shape))]
 
 
 @imports(aten.index_select.default)
 def index_select(call: Call, x: SSAValue, dim: int, place: SSAValue) -> SSAValue:
-    refuse_if(not shape_of(x), "index_select from a number")
     flat = call.build.reshape(place, [product(shape_of(place))])
+    if not shape_of(x):
+        return call.reshape(call.build.gather(call.build.reshape(x, [1]), [flat], [0], wrap=False))
     return call.build.gather(x, [flat], [normal_dim(dim, len(shape_of(x)))], wrap=False)
+
+
+@imports(aten.take.default)
+def take(call: Call, x: SSAValue, place: SSAValue) -> SSAValue:
+    """Elements by their number in row-major order; negative ones count from the end."""
+    return call.build.gather(call.build.reshape(x, [product(shape_of(x))]), [place], [0])
 
 
 @imports(aten.embedding.default)

@@ -11,6 +11,8 @@ from xdsl.ir import SSAValue
 from tilewright.ir.expr import IntExpr, product
 
 from .call import Call, Operand, dtype_of, is_half, shape_of
+from .elementwise import scaled
+from .fallback import LIBRARY
 from .table import imports, refuse_if
 
 aten = torch.ops.aten
@@ -18,12 +20,7 @@ aten = torch.ops.aten
 
 @imports(aten.mm.default, aten.bmm.default)
 def matmul(call: Call, a: SSAValue, b: SSAValue) -> SSAValue:
-    refuse_integers(call)
     return call.build.matmul(a, b)
-
-
-def refuse_integers(call: Call) -> None:
-    refuse_if(not call.is_float, "matrix product of integers")
 
 
 @imports(aten.addmm.default, aten.baddbmm.default)
@@ -31,7 +28,6 @@ def addmm(
     call: Call, bias: SSAValue, a: SSAValue, b: SSAValue, beta: Operand = 1, alpha: Operand = 1
 ) -> SSAValue:
     """``beta * bias + alpha * (a @ b)``, rounded once; with beta 0 the bias is not read, NaN or not."""
-    refuse_integers(call)
     refuse_if(dtype_of(bias) != dtype_of(a), "a bias of another dtype")
     refuse_if(not isinstance(beta, (int, float)) or not isinstance(alpha, (int, float)), "a symbolic factor")
     if alpha == 1 and beta == 1:
@@ -49,7 +45,6 @@ def addmm(
 
 @imports(aten.linear.default)
 def linear(call: Call, x: SSAValue, weight: SSAValue, bias: SSAValue | None = None) -> SSAValue:
-    refuse_integers(call)
     refuse_if(len(shape_of(weight)) != 2, "a vector as weight")
     build = call.build
     rows = build.reshape(x, [product(shape_of(x)[:-1]), shape_of(x)[-1]])
@@ -58,15 +53,53 @@ def linear(call: Call, x: SSAValue, weight: SSAValue, bias: SSAValue | None = No
 
 @imports(aten.mv.default)
 def mv(call: Call, a: SSAValue, x: SSAValue) -> SSAValue:
-    refuse_integers(call)
     return call.reshape(call.build.matmul(a, call.build.reshape(x, [*shape_of(x), 1])))
 
 
 @imports(aten.dot.default)
 def dot(call: Call, a: SSAValue, b: SSAValue) -> SSAValue:
-    refuse_integers(call)
     row = call.build.reshape(a, [1, *shape_of(a)])
     return call.reshape(call.build.matmul(row, call.build.reshape(b, [*shape_of(b), 1])))
+
+
+@imports(aten.addbmm.default)
+def addbmm(
+    call: Call, bias: SSAValue, a: SSAValue, b: SSAValue, beta: Operand = 1, alpha: Operand = 1
+) -> SSAValue:
+    """``beta * bias + alpha * sum(a[i] @ b[i])``: the batches stand side by side in one product."""
+    build = call.build
+    batch, rows, inner = shape_of(a)
+    wide = build.reshape(build.permute(a, [1, 0, 2]), [rows, batch * inner])
+    return addmm(call, bias, wide, build.reshape(b, [batch * inner, shape_of(b)[2]]), beta, alpha)
+
+
+@imports(aten.addr.default)
+def addr(call: Call, x: SSAValue, a: SSAValue, b: SSAValue, beta: Operand = 1, alpha: Operand = 1) -> SSAValue:
+    """``beta * x + alpha * outer(a, b)``; with beta 0 `x` is not read, NaN or not."""
+    refuse_if(call.dtype == "bool", "addr of bool")
+    build = call.build
+    column = build.reshape(call.wide(a), [*shape_of(a), 1])
+    outer = build.map("mul", scaled(call, column, alpha), call.wide(b))
+    return call.narrow(outer if beta == 0 else build.map("add", scaled(call, x, beta), outer))
+
+
+@imports(aten._trilinear.default)
+def trilinear(
+    call: Call, a: SSAValue, b: SSAValue, c: SSAValue, expand_a: Sequence[int], expand_b: Sequence[int],
+    expand_c: Sequence[int], dims: Sequence[int], unroll_dim: int = 1,
+) -> SSAValue:
+    """The sum over `dims` of the product of three tensors, into each of which dims of size 1 are put first."""
+    build = call.build
+
+    def expanded(x: SSAValue, places: Sequence[int]) -> SSAValue:
+        shape = list(shape_of(x))
+        for place in sorted(places):
+            shape.insert(place, 1)
+        return call.wide(build.reshape(x, shape))
+
+    pair = build.map("mul", expanded(a, expand_a), expanded(b, expand_b))
+    terms = build.map("mul", pair, expanded(c, expand_c))
+    return call.reshape(call.narrow(build.reduce("sum", terms, sorted(dims)) if dims else terms))
 
 
 @imports(aten.convolution.default)
@@ -89,7 +122,7 @@ def attention(
     call: Call, q: SSAValue, k: SSAValue, v: SSAValue, dropout: float = 0.0, causal: bool = False,
     attn_mask: SSAValue | None = None, scale: float | None = None, **_: Any,
 ) -> list[SSAValue | None]:
-    refuse_if(call.used(1), "the logarithms of attention's sums are used")
+    refuse_if(call.used(1), LIBRARY)
     return [scaled_dot_product(call, q, k, v, attn_mask, dropout, causal, scale), None]
 
 

@@ -11,6 +11,7 @@ from tilewright.ir.dtypes import DTYPES, compute_dtype
 from tilewright.ir.expr import IntExpr, product
 
 from .call import Call, dtype_of, normal_dim, shape_of
+from .fallback import DRAWS
 from .reductions import mean_and_variance, mean_of
 from .table import imports, refuse_if
 
@@ -69,11 +70,27 @@ def reciprocal_deviation(call: Call, variance: SSAValue, epsilon: float) -> SSAV
     return call.build.map("rsqrt", call.build.map("add", variance, call.value(epsilon, dtype_of(variance))))
 
 
+def corrected_statistics(call: Call, x: SSAValue, axes: Sequence[int]) -> tuple[SSAValue, SSAValue]:
+    """Mean and variance over `axes`, which stay with size 1, with the rounding error of the first mean taken out.
+
+    The second pass adds up ``x - mean`` beside its square (Chan, Golub, LeVeque 1983, eq. 1.7). Else a row of equal
+    elements would not become 0, but that error times ``1 / sqrt(epsilon)``.
+    """
+    build = call.build
+    first = mean_of(call, x, axes)
+    deviation = build.map("sub", x, first)
+    rest = mean_of(call, deviation, axes)
+    squares = mean_of(call, build.map("mul", deviation, deviation), axes)
+    variance = build.map("sub", squares, build.map("mul", rest, rest))
+    variance = build.map("maximum", variance, call.value(0, dtype_of(x)))
+    return build.map("add", first, rest), variance
+
+
 def normalized(
     call: Call, x: SSAValue, axes: Sequence[int], epsilon: float
 ) -> tuple[SSAValue, SSAValue, SSAValue]:
     """``(x - mean) / deviation`` over `axes`, the mean, and the reciprocal of the deviation."""
-    center, variance = mean_and_variance(call, x, axes)
+    center, variance = corrected_statistics(call, x, axes)
     factor = reciprocal_deviation(call, variance, epsilon)
     return call.build.map("mul", call.build.map("sub", x, center), factor), center, factor
 
@@ -115,23 +132,28 @@ def group_norm(
     return [result, call.reshape(call.narrow(center, 1), 1), call.reshape(call.narrow(factor, 2), 2)]
 
 
-def batch_norm(
+def per_channel(call: Call, value: SSAValue, rank: int) -> SSAValue:
+    """A vector over dim 1, to be broadcast against `rank` dims."""
+    return call.build.reshape(value, [1, *shape_of(value), *[1] * (rank - 2)])
+
+
+def by_statistics(
     call: Call, x: SSAValue, weight: SSAValue | None, bias: SSAValue | None, mean: SSAValue, variance: SSAValue,
     epsilon: float,
-) -> list[SSAValue | None]:
-    """By given statistics: one factor and one summand per channel, as ATen computes it."""
+) -> SSAValue:
+    """Normalised by given statistics: one factor and one summand per channel, as ATen computes it."""
     build, dtype = call.build, compute_dtype(dtype_of(x))
     factor = scale_and_shift(call, reciprocal_deviation(call, call.value(variance, dtype), epsilon), weight, None)
     offset = build.map("neg", build.map("mul", call.value(mean, dtype), factor))
     if bias is not None:
         offset = build.map("add", call.value(bias, dtype), offset)
     channel = [1, shape_of(x)[1], *[1] * (len(call.shape) - 2)]
-    result: list[SSAValue | None] = [call.narrow(scale_and_shift(call, call.value(x, dtype), factor, offset, channel))]
-    for index in range(1, len(call.types)):
-        # Training keeps statistics here; inference has none, and ATen gives empty tensors.
-        empty = all(size == 0 for size in call.type_of(index).shape)
-        result.append(build.constant(0, call.type_of(index).dtype, call.type_of(index).shape) if empty else None)
-    return result
+    return call.narrow(scale_and_shift(call, call.value(x, dtype), factor, offset, channel))
+
+
+def empty(call: Call, index: int) -> SSAValue:
+    """Result `index` of a normalisation that keeps no statistics: without elements."""
+    return call.build.constant(0, call.type_of(index).dtype, call.type_of(index).shape)
 
 
 @imports(aten._native_batch_norm_legit_no_training.default, aten._batch_norm_no_update.default)
@@ -139,10 +161,79 @@ def batch_norm_inference(
     call: Call, x: SSAValue, weight: SSAValue | None, bias: SSAValue | None, mean: SSAValue, variance: SSAValue,
     momentum: float, epsilon: float,
 ) -> list[SSAValue | None]:
-    return batch_norm(call, x, weight, bias, mean, variance, epsilon)
+    given = [i for i in range(1, len(call.types)) if 0 not in call.type_of(i).shape]
+    refuse_if(any(call.used(i) for i in given), "statistics of inference are read")
+    result = by_statistics(call, x, weight, bias, mean, variance, epsilon)
+    return [result, *(None if i in given else empty(call, i) for i in range(1, len(call.types)))]
+
+
+@imports(aten._native_batch_norm_legit_functional.default)
+def batch_norm(
+    call: Call, x: SSAValue, weight: SSAValue | None, bias: SSAValue | None, mean: SSAValue, variance: SSAValue,
+    train: bool, momentum: float, epsilon: float,
+) -> list[SSAValue]:
+    """The result, the batch's mean and reciprocal deviation, and the running statistics after it."""
+    if not train:
+        result = by_statistics(call, x, weight, bias, mean, variance, epsilon)
+        return [result, empty(call, 1), empty(call, 2), call.narrow(mean, 3), call.narrow(variance, 4)]
+    result, center, factor, unbiased = normalized_by_batch(call, x, weight, bias, epsilon)
+    running = [
+        call.narrow(moved(call, old, new, momentum), place)
+        for place, old, new in ((3, mean, center), (4, variance, unbiased))
+    ]
+    return [result, call.narrow(center, 1), call.narrow(factor, 2), *running]
+
+
+@imports(aten._batch_norm_with_update_functional.default)
+def batch_norm_with_update(
+    call: Call, x: SSAValue, weight: SSAValue | None, bias: SSAValue | None, mean: SSAValue, variance: SSAValue,
+    momentum: float, epsilon: float,
+) -> list[SSAValue]:
+    result, center, factor, unbiased = normalized_by_batch(call, x, weight, bias, epsilon)
+    running = [
+        call.narrow(moved(call, old, new, momentum), place)
+        for place, old, new in ((4, mean, center), (5, variance, unbiased))
+    ]
+    return [result, call.narrow(center, 1), call.narrow(factor, 2), empty(call, 3), *running]
+
+
+@imports(aten._native_batch_norm_legit.no_stats)
+def batch_norm_without_statistics(
+    call: Call, x: SSAValue, weight: SSAValue | None, bias: SSAValue | None, train: bool, momentum: float,
+    epsilon: float,
+) -> list[SSAValue]:
+    result, center, factor, _ = normalized_by_batch(call, x, weight, bias, epsilon)
+    return [result, call.narrow(center, 1), call.narrow(factor, 2)]
+
+
+def normalized_by_batch(
+    call: Call, x: SSAValue, weight: SSAValue | None, bias: SSAValue | None, epsilon: float
+) -> tuple[SSAValue, SSAValue, SSAValue, SSAValue]:
+    """The result, and per channel the mean, the reciprocal of the deviation, and the unbiased variance, all f32 for
+    halves."""
+    build, wide = call.build, call.wide(x)
+    rank, channels = len(call.shape), [call.shape[1]]
+    axes = [d for d in range(rank) if d != 1]
+    # ATen adds a batch up in doubles; a mean near 0 would otherwise be several times worse than its own.
+    exact = mean_and_variance(call, build.cast(wide, "f64"), axes)
+    center, variance = (build.cast(statistic, dtype_of(wide)) for statistic in exact)
+    factor = reciprocal_deviation(call, variance, epsilon)
+    result = build.map("mul", build.map("sub", wide, center), factor)
+    result = scale_and_shift(call, result, weight, bias, [1, *channels, *[1] * (rank - 2)])
+    count = call.count(x, axes, dtype_of(wide))
+    correction = build.map("div", count, build.map("sub", count, call.wide(1)))
+    center, factor, variance = (build.reshape(v, channels) for v in (center, factor, variance))
+    return call.narrow(result), center, factor, build.map("mul", variance, correction)
+
+
+def moved(call: Call, old: SSAValue, new: SSAValue, momentum: float) -> SSAValue:
+    """``(1 - momentum) * old + momentum * new`` in the dtype of `new`."""
+    build, dtype = call.build, dtype_of(new)
+    kept = build.map("mul", call.value(old, dtype), call.value(1 - momentum, dtype))
+    return build.map("add", kept, build.map("mul", new, call.value(momentum, dtype)))
 
 
 @imports(aten.native_dropout.default)
 def dropout(call: Call, x: SSAValue, probability: float, train: bool | None) -> list[SSAValue]:
-    refuse_if(train is not False and probability != 0, "random")
+    refuse_if(train is not False and probability != 0, DRAWS)
     return [x, call.build.constant(True, "bool", call.type_of(1).shape)]

@@ -12,9 +12,10 @@ from tilewright.ir.dtypes import compute_dtype
 from tilewright.ir.expr import product
 from tilewright.ir.scalars import BOOL, kind_of
 
-from .call import Call, Operand, dtype_of, normal_dim, normal_dims, shape_of
+from .call import Call, Operand, dtype_of, is_float, normal_dim, normal_dims, shape_of
 from .elementwise import truth
 from .table import imports, imports_each, refuse_if
+from .views import diagonal_of
 
 aten = torch.ops.aten
 
@@ -113,9 +114,10 @@ def mean_and_variance(
 
 
 def statistics(call: Call, x: SSAValue, dims: Dims, correction: Operand | None) -> tuple[SSAValue, SSAValue]:
+    """In f64, as in ATen, whose result is therefore rounded once."""
     refuse_if(not isinstance(correction, (int, float, type(None))), "a symbolic correction")
     axes = normal_dims(dims, len(shape_of(x)))
-    return mean_and_variance(call, call.wide(x), axes, 1 if correction is None else correction)
+    return mean_and_variance(call, call.value(x, "f64"), axes, 1 if correction is None else correction)
 
 
 @imports(aten.var.correction)
@@ -161,19 +163,78 @@ def cumsum(call: Call, x: SSAValue, dim: int, dtype: Any = None) -> SSAValue:
     return call.build.scan("sum", value, normal_dim(dim, len(call.shape))) if call.shape else value
 
 
+@imports(aten.cumprod.default)
+def cumprod(call: Call, x: SSAValue, dim: int, dtype: Any = None) -> SSAValue:
+    value = call.value(x, call.dtype)
+    return call.build.scan("prod", value, normal_dim(dim, len(call.shape))) if call.shape else value
+
+
+@imports(aten.logcumsumexp.default)
+def logcumsumexp(call: Call, x: SSAValue, dim: int) -> SSAValue:
+    return call.build.scan("logsumexp", x, normal_dim(dim, len(call.shape))) if call.shape else x
+
+
+@imports_each({aten.cummax.default: "max", aten.cummin.default: "min"})
+def running_extreme(call: Call, fn: str, x: SSAValue, dim: int) -> list[SSAValue]:
+    if not call.shape:
+        return [x, call.build.constant(0, "i64")]
+    axis = normal_dim(dim, len(call.shape))
+    return [call.build.scan(name, x, axis) for name in (fn, f"arg{fn}")]
+
+
+@imports(aten.nansum.default)
+def nansum(call: Call, x: SSAValue, dims: Dims = None, keepdim: bool = False, dtype: Any = None) -> SSAValue:
+    if is_float(x):
+        x = call.build.where(call.build.map("isnan", x), call.value(0, dtype_of(x)), x)
+    return sum_(call, x, dims, keepdim)
+
+
+@imports(aten.aminmax.default)
+def both_extremes(call: Call, x: SSAValue, dim: int | None = None, keepdim: bool = False) -> list[SSAValue]:
+    return [call.reshape(reduce(call, fn, x, dim), i) for i, fn in enumerate(("min", "max"))]
+
+
+@imports(aten.trace.default)
+def trace(call: Call, x: SSAValue) -> SSAValue:
+    height, width = shape_of(x)
+    refuse_if(not isinstance(height, int) or not isinstance(width, int), "a diagonal of symbolic length")
+    count = min(height, width)  # type: ignore[type-var]
+    return call.reshape(reduce(call, "sum", call.value(diagonal_of(call, x, 0, 0, 1, count), call.dtype), 0))
+
+
 @imports(aten.linalg_vector_norm.default)
 def vector_norm(
     call: Call, x: SSAValue, order: Any = 2, dims: Dims = None, keepdim: bool = False, dtype: Any = None
 ) -> SSAValue:
-    refuse_if(order not in (1, 2, float("inf"), float("-inf")), f"vector norm of order {order}")
-    build = call.build
-    wide = build.cast(call.value(x, call.dtype), compute_dtype(call.dtype))
+    wide = call.build.cast(call.value(x, call.dtype), compute_dtype(call.dtype))
+    return call.reshape(call.narrow(norm(call, wide, order, dims)))
+
+
+def norm(call: Call, x: SSAValue, order: int | float, dims: Dims) -> SSAValue:
+    """The norm of real `order` over `dims`, which stay with size 1. Of order 0: how many elements are not zero."""
+    build, dtype = call.build, dtype_of(x)
     if order == 2:
-        result = build.map("sqrt", reduce(call, "sum", build.map("mul", wide, wide), dims))
-    else:
-        fn = {1: "sum", float("inf"): "max", float("-inf"): "min"}[order]
-        result = reduce(call, fn, build.map("abs", wide), dims)
-    return call.reshape(call.narrow(result))
+        return build.map("sqrt", reduce(call, "sum", build.map("mul", x, x), dims))
+    if order == 0:
+        return reduce(call, "sum", build.cast(build.map("ne", x, call.value(0, dtype)), dtype), dims)
+    size = build.map("abs", x)
+    fn = {1: "sum", float("inf"): "max", float("-inf"): "min"}.get(order)
+    if fn is not None:
+        return reduce(call, fn, size, dims)
+    power = build.map("pow", size, call.value(order, dtype))
+    return build.map("pow", reduce(call, "sum", power, dims), call.value(1 / order, dtype))
+
+
+@imports(aten._cdist_forward.default)
+def pairwise_distance(
+    call: Call, a: SSAValue, b: SSAValue, order: float, compute_mode: int | None = None
+) -> SSAValue:
+    """The norm of each row of `a` less each row of `b`. (ATen may multiply matrices instead, which cancels digits.)"""
+    build = call.build
+    rows = build.reshape(a, [*shape_of(a)[:-1], 1, shape_of(a)[-1]])
+    columns = build.reshape(b, [*shape_of(b)[:-2], 1, *shape_of(b)[-2:]])
+    difference = build.map("sub", rows, columns)
+    return call.reshape(norm(call, difference, order, -1))
 
 
 @imports(aten.count_nonzero.default, aten.count_nonzero.dim_IntList)

@@ -51,6 +51,21 @@ class Sizes:
     def __init__(self) -> None:
         self.symbols: set[str] = set()
         self._known: dict[Any, IntExpr] = {}
+        self._accepted: set[sympy.Symbol] = set()
+
+    def accept(self, sizes: Iterable[int | torch.SymInt]) -> None:
+        """From here on sizes that depended on data, and now are those of an argument, are symbols like others.
+
+        Raises UnsupportedGraphError for one that may be negative: the IR takes it that sizes are not.
+        """
+        for size in sizes:
+            if not isinstance(size, torch.SymInt):
+                continue
+            for name in size.node.expr.free_symbols - self._accepted:
+                if symbol_is_type(name, SymT.UNBACKED_INT):
+                    if size.node.shape_env.bound_sympy(name).lower < 0:
+                        raise UnsupportedGraphError(f"the number {name}, which depends on data, may be negative")
+                    self._accepted.add(name)
 
     def convert(self, size: int | torch.SymInt) -> IntExpr:
         """The expression of a size. Raises UnsupportedGraphError for one that depends on data."""
@@ -66,10 +81,8 @@ class Sizes:
         if isinstance(value, sympy.Integer):
             result: IntExpr = int(value)
         elif isinstance(value, sympy.Symbol):
-            if not symbol_is_type(value, SymT.SIZE):
-                raise UnsupportedGraphError(
-                    f"the size {value} depends on the data of a tensor; only sizes of inputs can be symbolic"
-                )
+            if not symbol_is_type(value, SymT.SIZE) and value not in self._accepted:
+                raise UnsupportedGraphError(f"the size {value} depends on the data of a tensor")
             self.symbols.add(value.name)
             result = expr.symbol(value.name)
         elif (function := _FUNCTIONS.get(type(value))) is not None:

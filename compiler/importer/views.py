@@ -25,23 +25,25 @@ _TO_THE_END = 2**63 - 1
 @imports(
     aten.view.default, aten._unsafe_view.default, aten.reshape.default, aten._reshape_alias.default,
     aten.unsqueeze.default, aten.squeeze.default, aten.squeeze.dim, aten.squeeze.dims, aten.flatten.using_ints,
+    aten.view_copy.default, aten._reshape_copy.default, aten.unsqueeze_copy.default, aten.squeeze_copy.default,
+    aten.squeeze_copy.dim, aten.squeeze_copy.dims,
 )
 def reshape(call: Call, x: SSAValue, *_: Any) -> SSAValue:
     return call.reshape(x)
 
 
-@imports(aten.view.dtype)
+@imports(aten.view.dtype, aten.view_copy.dtype)
 def view_dtype(call: Call, x: SSAValue, dtype: torch.dtype) -> SSAValue:
     refuse_if(dtype_name(dtype) != dtype_of(x), "elements read as another dtype")
     return x
 
 
-@imports(aten.t.default)
+@imports(aten.t.default, aten.t_copy.default)
 def t(call: Call, x: SSAValue) -> SSAValue:
     return transpose(call, x, 0, 1) if len(shape_of(x)) == 2 else x
 
 
-@imports(aten.transpose.int)
+@imports(aten.transpose.int, aten.transpose_copy.int)
 def transpose(call: Call, x: SSAValue, first: int, second: int) -> SSAValue:
     rank = len(shape_of(x))
     order = list(range(rank))
@@ -50,12 +52,12 @@ def transpose(call: Call, x: SSAValue, first: int, second: int) -> SSAValue:
     return call.build.permute(x, order)
 
 
-@imports(aten.permute.default)
+@imports(aten.permute.default, aten.permute_copy.default)
 def permute(call: Call, x: SSAValue, dims: Sequence[int]) -> SSAValue:
     return call.build.permute(x, [normal_dim(d, len(dims)) for d in dims])
 
 
-@imports(aten.expand.default)
+@imports(aten.expand.default, aten.expand_copy.default)
 def expand(call: Call, x: SSAValue, size: Any, implicit: bool = False) -> SSAValue:
     return call.build.broadcast(x, call.shape)
 
@@ -81,7 +83,7 @@ def slice_start(start: IntExpr | None, size: IntExpr) -> IntExpr:
     return maximum(place, 0) if place is not start else place
 
 
-@imports(aten.slice.Tensor)
+@imports(aten.slice.Tensor, aten.slice_copy.Tensor)
 def slice_(
     call: Call, x: SSAValue, dim: int = 0, start: IntExpr | None = None, end: IntExpr | None = None, step: int = 1
 ) -> SSAValue:
@@ -95,10 +97,16 @@ def slice_(
     return call.build.slice_dim(x, axis, slice_start(start, size), count, step)
 
 
-@imports(aten.select.int)
+@imports(aten.select.int, aten.select_copy.int)
 def select(call: Call, x: SSAValue, dim: int, index: IntExpr) -> SSAValue:
     axis = normal_dim(dim, len(shape_of(x)))
     return call.reshape(call.build.slice_dim(x, axis, position(index, shape_of(x)[axis]), 1))
+
+
+@imports(aten.narrow_copy.default)
+def narrow(call: Call, x: SSAValue, dim: int, start: IntExpr, length: IntExpr) -> SSAValue:
+    axis = normal_dim(dim, len(shape_of(x)))
+    return call.build.slice_dim(x, axis, position(start, shape_of(x)[axis]), length)
 
 
 @imports(
@@ -112,7 +120,7 @@ def split(call: Call, x: SSAValue, sizes: Any, dim: int = 0) -> list[SSAValue]:
     return [call.build.slice_dim(x, axis, start, count) for start, count in zip(starts, counts)]
 
 
-@imports(aten.unbind.int)
+@imports(aten.unbind.int, aten.unbind_copy.int)
 def unbind(call: Call, x: SSAValue, dim: int = 0) -> list[SSAValue]:
     axis = normal_dim(dim, len(shape_of(x)))
     return [call.reshape(call.build.slice_dim(x, axis, i, 1), i) for i in range(len(call.types))]
@@ -164,6 +172,15 @@ def repeat(call: Call, x: SSAValue, repeats: Sequence[IntExpr]) -> SSAValue:
     return call.reshape(call.build.broadcast(call.build.reshape(x, spread), copies))
 
 
+@imports(aten.resize_as.default, aten.resize.default)
+def resize(call: Call, x: SSAValue, *_: Any, **__: Any) -> SSAValue:
+    """The first elements, in row-major order."""
+    have, count = tensor_type(x).numel, product(call.shape)
+    known = isinstance(have, int) and isinstance(count, int) and count <= have
+    refuse_if(not known and have != count, "a size that holds more elements, which nothing sets")
+    return call.reshape(call.build.slice_dim(call.build.reshape(x, [have]), 0, 0, count))
+
+
 @imports(aten.roll.default)
 def roll(call: Call, x: SSAValue, shifts: Sequence[int], dims: Sequence[int] = ()) -> SSAValue:
     if not dims:
@@ -186,35 +203,31 @@ def rotate(call: Call, x: SSAValue, shift: IntExpr, axis: int) -> SSAValue:
     )
 
 
-@imports(aten.slice_scatter.default)
-def slice_scatter(
-    call: Call, x: SSAValue, source: SSAValue, dim: int = 0, start: IntExpr | None = None,
-    end: IntExpr | None = None, step: int = 1,
-) -> SSAValue:
-    refuse_if(step != 1, "slice_scatter with a step")
-    axis = normal_dim(dim, len(shape_of(x)))
-    return replace(call, x, source, axis, slice_start(start, shape_of(x)[axis]))
+def diagonal_place(offset: int) -> tuple[int, int]:
+    """Row and column of a diagonal's first element."""
+    return max(-offset, 0), max(offset, 0)
 
 
-@imports(aten.select_scatter.default)
-def select_scatter(call: Call, x: SSAValue, source: SSAValue, dim: int, index: IntExpr) -> SSAValue:
-    axis = normal_dim(dim, len(shape_of(x)))
-    layer = [1 if i == axis else size for i, size in enumerate(shape_of(x))]
-    return replace(call, x, call.build.reshape(source, layer), axis, position(index, shape_of(x)[axis]))
-
-
-def replace(call: Call, x: SSAValue, source: SSAValue, axis: int, start: IntExpr) -> SSAValue:
-    """`x` with the elements of one dim from `start` on taken from `source`."""
-    count = shape_of(source)[axis]
+def diagonal_of(call: Call, x: SSAValue, offset: int, dim1: int, dim2: int, count: IntExpr) -> SSAValue:
+    """The diagonal over two dims, as the last one: every ``width + 1``-th element of both dims as one."""
+    build, rank = call.build, len(shape_of(x))
+    rows, columns = normal_dim(dim1, rank), normal_dim(dim2, rank)
+    height, width = shape_of(x)[rows], shape_of(x)[columns]
+    rest = [d for d in range(rank) if d not in (rows, columns)]
     if isinstance(count, int) and count == 0:
-        return x
-    after = start + count
-    rest = shape_of(x)[axis] - after
-    parts = [
-        call.build.slice_dim(x, axis, 0, start), call.value(source, call.dtype),
-        call.build.slice_dim(x, axis, after, rest),
-    ]
-    return call.build.concat([p for p in parts if shape_of(p)[axis] != 0], axis)
+        return build.constant(0, dtype_of(x), [*(shape_of(x)[d] for d in rest), 0])
+    if not isinstance(width, int):
+        refuse("a diagonal of symbolic width")
+    row, column = diagonal_place(offset)
+    flat = build.permute(x, [*rest, rows, columns])
+    flat = build.reshape(flat, [*shape_of(flat)[:-2], height * width])
+    return build.slice_dim(flat, rank - 2, row * width + column, count, width + 1)
+
+
+@imports(aten.diagonal.default, aten.diagonal_copy.default)
+def diagonal(call: Call, x: SSAValue, offset: int = 0, dim1: int = 0, dim2: int = 1) -> SSAValue:
+    refuse_if(call.returned_beside_others, "a diagonal that the caller gets as a view")
+    return diagonal_of(call, x, offset, dim1, dim2, call.shape[-1])
 
 
 @imports(aten.as_strided.default)
@@ -226,16 +239,26 @@ def as_strided(
     Everything else depends on how the operand lies in memory, which only tracing's own layout would answer: such a call
     cannot be left to ATen either, and the graph as a whole goes there.
     """
-    traced = call.traced_operand
-    if not traced.is_contiguous() or traced.storage_offset() != 0:
-        raise UnsupportedGraphError("as_strided reads the memory layout of an operand that is not contiguous")
+    place = strided_places(call, size, stride, offset)
     if call.returned_beside_others:
         raise UnsupportedGraphError("as_strided gives the caller a view, which would be computed as a copy")
-    build = call.build
-    flat = build.reshape(x, [product(shape_of(x))])
+    return call.build.gather(call.build.reshape(x, [product(shape_of(x))]), [place], [0], wrap=False)
+
+
+def strided_places(
+    call: Call, size: Sequence[IntExpr], stride: Sequence[IntExpr], offset: IntExpr | None
+) -> SSAValue:
+    """The number, in row-major order, of each element that sizes and strides select from the first operand.
+
+    Raises UnsupportedGraphError where its memory is not in that order.
+    """
+    traced, build = call.traced_operand, call.build
+    if not traced.is_contiguous() or traced.storage_offset() != 0:
+        raise UnsupportedGraphError(f"{call.node.target} reads the memory layout of an operand that is not contiguous")
+    if not all(isinstance(step, int) for step in stride):
+        raise UnsupportedGraphError(f"{call.node.target} with a symbolic stride")
     place: SSAValue = call.value(offset or 0, "i64")
     for dim, (count, step) in enumerate(zip(size, stride)):
         axis = [count if i == dim else 1 for i in range(len(size))]
-        refuse_if(not isinstance(step, int), "a symbolic stride")
         place = build.map("add", place, build.iota(axis, "i64", dim, 0, step))
-    return build.gather(flat, [build.broadcast(place, call.shape)], [0], wrap=False)
+    return build.broadcast(place, size)
