@@ -34,7 +34,7 @@ class Row:
         config = getattr(transformers, self.config)(**(self.small if small else self.full))
         torch.manual_seed(0)
         model = getattr(transformers, self.model)(config).eval()
-        return Plain(_settled(model)).to(dtype)
+        return Plain(settled(model)).to(dtype)
 
     def inputs(self, model: torch.nn.Module, *, small: bool, batch: int | None = None) -> Arguments:
         """Keyword arguments for the model, in its dtype; the same numbers on every call."""
@@ -57,7 +57,7 @@ class Plain(torch.nn.Module):
         return tuple(value for value in results.values() if isinstance(value, torch.Tensor))
 
 
-def _settled(model: torch.nn.Module) -> torch.nn.Module:
+def settled(model: torch.nn.Module) -> torch.nn.Module:
     """Statistics of batch norms as training leaves them, so that no layer is the identity."""
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
