@@ -1,7 +1,11 @@
 # make demo   embed real sentences with a real model through torch.compile; leaves build/demo/
 # make test   the fast tier, then the slow one (pytest -m exhaustive: hours, by hand)
 # make lint   ruff and mypy
+# make search compile 2,000 random graphs and compare them with eager; leaves benchmarks/results/search.json
+# make opdb   run every sample of PyTorch's operator database (~half an hour); leaves benchmarks/results/operators.json
+#              and docs/operators.md. Stopped, it goes on with: make opdb OPDB=--resume
 # make bench  time models against eager and Inductor; leaves benchmarks/results/
+# make coverage  what becomes of every family of models; leaves benchmarks/results/coverage.json and docs/models.md
 #
 # Each makes .venv by itself. They need Python 3.11 or 3.12, a C++ compiler and a package index.
 
@@ -16,7 +20,7 @@ INSTALLED := $(VENV)/.installed
 TYPES := build/types
 TORCH := torch==2.13.0
 
-.PHONY: demo test test-fast test-slow lint bench clean
+.PHONY: demo test test-fast test-slow lint bench coverage opdb search clean
 
 demo: $(INSTALLED)
 	$(RUN) examples/demo.py
@@ -24,11 +28,17 @@ demo: $(INSTALLED)
 
 test: test-fast test-slow
 
+# A worker for each core; the tests of a file stay together, because they share what was compiled for them.
+PYTEST := OMP_WAIT_POLICY=passive $(RUN) -m pytest tests -n auto --dist loadfile
+
 test-fast: $(INSTALLED)
-	$(RUN) -m pytest tests -m "not slow and not gpu"
+	$(PYTEST) -m "not slow and not gpu"
 
 test-slow: $(INSTALLED)
-	$(RUN) -m pytest tests -m "slow and not gpu"
+	$(PYTEST) -m "slow and not gpu"
+
+search: $(INSTALLED)
+	$(RUN) tests/search.py --graphs 2000 --json benchmarks/results/search.json
 
 lint: $(INSTALLED)
 	$(RUN) -m ruff check .
@@ -39,6 +49,14 @@ lint: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(RUN) benchmarks/models.py
+
+# In a folder whose tests import one another by their names.
+opdb: $(INSTALLED)
+	cd tests && ../$(RUN) -W ignore -m operators --results ../benchmarks/results/operators.json $(OPDB)
+	cd tests && ../$(RUN) -W ignore -m operators --page
+
+coverage: $(INSTALLED)
+	$(RUN) -W ignore benchmarks/model_coverage.py
 
 clean:
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache

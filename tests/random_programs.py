@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 F32, BF16, F16, I64, BOOL = torch.float32, torch.bfloat16, torch.float16, torch.int64, torch.bool
 LARGEST = 20_000
@@ -52,11 +53,29 @@ class Program:
             pool.append(step(pool))
         return [pool[i] for i in self.results]
 
+    def wide(self) -> Program:
+        """The program with every float in float64: what rounding errors are measured against."""
+        steps = [Step(s.name, s.operands, ()) if s.name == "to" and s.options[0] != I64 else s for s in self.steps]
+        return Program(self.inputs, steps, self.results)
+
     def in_float64(self, *tensors: torch.Tensor) -> list[torch.Tensor]:
-        """The results with every float in float64: what rounding errors are measured against."""
-        wide = [Step(s.name, s.operands, ()) if s.name == "to" and s.options[0] != I64 else s for s in self.steps]
-        inputs = [x.double() if x.dtype.is_floating_point else x for x in tensors]
-        return Program(self.inputs, wide, self.results)(*inputs)
+        """The results of `wide` on the inputs, which stay as they are."""
+        return self.wide()(*map(widened, tensors))
+
+    def source(self) -> str:
+        """A Python function of the same meaning, with `STEPS` in scope."""
+        first = len(self.inputs)
+        lines = [f"def program({', '.join(f't{i}' for i in range(first))}):"]
+        for place, step in enumerate(self.steps, first):
+            arguments = ", ".join([*(f"t{i}" for i in step.operands), *map(repr, step.options)])
+            lines.append(f"    t{place} = STEPS[{step.name!r}]({arguments})")
+        return "\n".join([*lines, f"    return [{', '.join(f't{i}' for i in self.results)}]"])
+
+    def function(self) -> Callable[..., list[torch.Tensor]]:
+        """`source` as a function with a code object of its own."""
+        scope: dict[str, Any] = {"STEPS": STEPS, "torch": torch, "inf": float("inf")}
+        exec(self.source(), scope)
+        return scope["program"]
 
     def sample(self, seed: int, special: bool = False) -> list[torch.Tensor]:
         """Random inputs; `special` puts a NaN or an infinity among the floats."""
@@ -66,6 +85,13 @@ class Program:
     def __str__(self) -> str:
         lines = [f"Program([{', '.join(map(repr, self.inputs))}], ["]
         return "\n".join([*lines, *(f"    {s!r}," for s in self.steps), f"], {self.results})"])
+
+
+def widened(x: torch.Tensor) -> torch.Tensor:
+    """A copy with the same strides, floats in float64: what is a view of it stays a view."""
+    count = 0 if 0 in x.shape else 1 + sum((n - 1) * s for n, s in zip(x.shape, x.stride()))
+    flat = x.detach().as_strided((count,), (1,))
+    return flat.to(torch.float64 if x.dtype.is_floating_point else x.dtype, copy=True).as_strided(x.shape, x.stride())
 
 
 def _sample(spec: Input, generator: torch.Generator, special: bool) -> torch.Tensor:
@@ -101,15 +127,16 @@ def _rms_norm(x: torch.Tensor, dim: int) -> torch.Tensor:
 
 
 def _layer_norm(x: torch.Tensor) -> torch.Tensor:
-    return torch.nn.functional.layer_norm(x, x.shape[-1:])
+    return F.layer_norm(x, x.shape[-1:])
 
 
 STEPS: dict[str, Callable[..., torch.Tensor]] = {
     "neg": torch.neg, "abs": torch.abs, "tanh": torch.tanh, "sigmoid": torch.sigmoid, "sin": torch.sin,
-    "relu": torch.relu, "gelu": torch.nn.functional.gelu, "not": torch.logical_not,
+    "relu": torch.relu, "gelu": F.gelu, "not": torch.logical_not,
     "add": torch.add, "sub": torch.sub, "mul": torch.mul, "maximum": torch.maximum, "minimum": torch.minimum,
     "and": torch.logical_and, "or": torch.logical_or, "lt": torch.lt, "ge": torch.ge, "eq": torch.eq,
-    "where": torch.where, "masked_fill": lambda c, x, v: x.masked_fill(c, v), "to": lambda x, d=torch.float64: x.to(d),
+    "where": torch.where, "masked_fill": lambda c, x, v: x.masked_fill(c, v),
+    "to": lambda x, d=torch.float64: x.to(d, copy=True),
     "sum": lambda x, d, k: x.sum(d, keepdim=k), "mean": lambda x, d, k: x.mean(d, keepdim=k),
     "amax": lambda x, d, k: x.amax(d, keepdim=k), "amin": lambda x, d, k: x.amin(d, keepdim=k),
     "any": lambda x, d, k: x.any(d, keepdim=k), "var": lambda x, d, k: x.var(d, keepdim=k, unbiased=False),
@@ -118,24 +145,57 @@ STEPS: dict[str, Callable[..., torch.Tensor]] = {
     "reshape": lambda x, s: x.reshape(s), "permute": lambda x, d: x.permute(d), "flip": lambda x, d: x.flip(d),
     "slice": lambda x, d, a, b, s: x[(slice(None),) * d + (slice(a, b, s),)], "select": lambda x, d, i: x.select(d, i),
     "expand": lambda x, s: x.expand(s), "roll": lambda x, n, d: x.roll(n, d), "clone": torch.clone,
-    "pad": lambda x, p, v: torch.nn.functional.pad(x, p, value=v), "cat": lambda *a: torch.cat(a[:-1], a[-1]),
+    "pad": lambda x, p, v: F.pad(x, p, value=v), "cat": lambda *a: torch.cat(a[:-1], a[-1]),
     "stack": lambda *a: torch.stack(a[:-1], a[-1]), "gather": _gather, "pick": _pick, "matmul": torch.matmul,
-    "linear": lambda x, w: torch.nn.functional.linear(x, w), "sort": lambda x, d: x.sort(d).values,
+    "linear": lambda x, w: F.linear(x, w), "sort": lambda x, d: x.sort(d).values,
     "tril": lambda x, k: x.tril(k), "arange": lambda x, d: torch.arange(x.shape[d]) * 2 - 1,
     "contiguous": lambda x: x.contiguous(), "chunk": lambda x, d: x.chunk(2, d)[-1],
+    # Indexed writes. Positions that are equal add up, or are written in order.
+    "index_put": lambda x, i, v, d, add: torch.ops.aten.index_put(x, _at(x, i, d), v, add),
+    "index_add": lambda x, i, v, d: x.index_add(d, (i % x.shape[d]).reshape(-1), v),
+    "scatter_add": lambda x, i, v, d: x.scatter_add(d, i % x.shape[d], v),
+    "scatter_reduce": lambda x, i, v, d, r: x.scatter_reduce(d, i % x.shape[d], v, r),
+    # Layers: the weights are what the pool has.
+    "log_softmax": lambda x, d: x.log_softmax(d), "logsumexp": lambda x, d: x.logsumexp(d),
+    "cross_entropy": lambda x, i: F.cross_entropy(x, (i % x.shape[1]).reshape(-1)),
+    "batch_norm": lambda x: F.batch_norm(x, None, None, training=True, eps=0.5),
+    "group_norm": lambda x, n: F.group_norm(x, n, eps=0.5), "embedding": lambda x, i: F.embedding(i % x.shape[0], x),
+    "max_pool": lambda x, k, s: F.max_pool1d(x, k, s), "avg_pool": lambda x, k, s: F.avg_pool1d(x, k, s),
+    "attention": lambda q, k, v: F.scaled_dot_product_attention(q, k, v), "outer": lambda x, y: x[..., None] * y,
+    "repeat": lambda x, n: x.repeat(n), "unfold": lambda x, d, n, s: x.unfold(d, n, s),
+    "diagonal": lambda x: x.diagonal(0, 0, 1), "norm": lambda x, d: torch.linalg.vector_norm(x + 0.25, 2, d),
+    "silu": F.silu, "softplus": F.softplus, "exp": torch.exp, "sqrt": lambda x: (x * x + 0.5).sqrt(),
+    "div": lambda x, y: x / (y * y + 0.5), "topk": lambda x, k, d: x.topk(k, d).values,
+    "remainder": lambda x, y: torch.remainder(x, y.abs() + 1), "bitwise": torch.bitwise_xor,
+    "repeat_interleave": lambda x, n, d: x.repeat_interleave(n, d), "cumprod": lambda x, d: x.tanh().cumprod(d),
+    # In place; what they give is the tensor that they change.
+    "add_": lambda x, y: x.add_(y), "mul_": lambda x, y: x.mul_(y), "copy_": lambda x, y: x.copy_(y),
+    "relu_": lambda x: x.relu_(), "neg_": lambda x: x.neg_(), "fill_": lambda x, v: x.fill_(v),
+    "index_put_": lambda x, i, v, d, add: torch.ops.aten.index_put_(x, _at(x, i, d), v, add),
+    "masked_fill_": lambda x, c, v: x.masked_fill_(c, v), "not_": lambda x: x.logical_not_(),
 }
 
 
-class Maker:
-    """Draws one program. `sizes` are the dims it starts from."""
+def _at(x: torch.Tensor, index: torch.Tensor, dim: int) -> list[torch.Tensor | None]:
+    return [*[None] * dim, (index % x.shape[dim]).reshape(-1)]
 
-    def __init__(self, seed: int, length: int, floats: Sequence[torch.dtype], sizes: Sequence[int]):
-        self.random = random.Random(seed)
+
+class Maker:
+    """Draws one program. `sizes` are the dims it starts from; `writes` says which tensors steps may write to: "none",
+    "fresh" (those that share no memory with an input), "all"."""
+
+    def __init__(
+        self, choose: random.Random, length: int, floats: Sequence[torch.dtype], sizes: Sequence[int],
+        writes: str = "none",
+    ):
+        self.random = choose
         self.floats, self.sizes = list(floats), list(sizes)
+        self.writes = writes
+        self.draws = [*_DRAWS, *([] if writes == "none" else _WRITES)]
         # Of two halves that are equal after rounding, one may be larger before it.
         self.compares = self.floats == [F32]
         self.program = Program(self._inputs())
-        self.pool = self.program.sample(seed)
+        self.pool = self.program.sample(choose.randrange(1 << 30))
         for _ in range(50 * length):
             if len(self.program.steps) == length:
                 break
@@ -178,7 +238,7 @@ class Maker:
         return self.random.choice(found[-4:] if self.random.random() < 0.7 else found) if found else None
 
     def _step(self) -> None:
-        step = self.random.choice(_DRAWS)(self)
+        step = self.random.choice(self.draws)(self)
         if step is None:
             return
         try:
@@ -192,8 +252,8 @@ class Maker:
     def _draw_unary(self) -> Step | None:
         place = self._any()
         x = self.pool[place or 0]
-        names = ["tanh", "sigmoid", "sin", "relu", "gelu", "neg", "abs"] if _is_float(x) else \
-            ["not"] if x.dtype == BOOL else ["neg", "abs"]
+        floats = ["tanh", "sigmoid", "sin", "relu", "gelu", "neg", "abs", "silu", "softplus", "sqrt", "exp"]
+        names = floats if _is_float(x) else ["not"] if x.dtype == BOOL else ["neg", "abs"]
         return Step(self.random.choice(names), (place or 0,))
 
     def _draw_binary(self) -> Step | None:
@@ -202,6 +262,8 @@ class Maker:
         names = ["and", "or"] if self.pool[first].dtype == BOOL else ["add", "sub", "mul", "maximum", "minimum"]
         if self.pool[first].dtype != BOOL and self.compares:
             names += ["lt", "ge", "eq"]
+        if self.pool[first].dtype != BOOL:
+            names += ["div"] if _is_float(self.pool[first]) else ["remainder", "bitwise"]
         pair = [first, first if second is None else second]
         self.random.shuffle(pair)
         return Step(self.random.choice(names), tuple(pair))
@@ -241,8 +303,29 @@ class Maker:
         if place is None:
             return None
         dim = self.random.randrange(self.pool[place].dim())
-        name = self.random.choice(["softmax", "rms_norm", "cumsum", "layer_norm", *["sort"] * self.compares])
+        if self.random.random() < 0.4:
+            return self._draw_layer(place)
+        names = ["softmax", "log_softmax", "rms_norm", "cumsum", "layer_norm", "logsumexp", "norm", "cumprod"]
+        name = self.random.choice([*names, *["sort"] * self.compares])
         return Step(name, (place,), () if name == "layer_norm" else (dim,))
+
+    def _draw_layer(self, place: int) -> Step | None:
+        x, choose = self.pool[place], self.random
+        dim, size = choose.randrange(x.dim()), choose.choice([2, 3])
+        same = self._any(lambda y: y.dtype == x.dtype and y.dim() == x.dim() >= 2 and y.shape[-1] == x.shape[-1])
+        index = self._any(lambda y: y.dtype == I64 and y.numel() <= 64)
+        draws: list[tuple[str, tuple[int | None, ...], tuple[Any, ...]]] = [
+            ("batch_norm", (place,), ()), ("group_norm", (place,), (choose.choice([1, 2, 3]),)),
+            ("max_pool" if self.compares else "avg_pool", (place,), (size, choose.choice([1, 2]))),
+            ("avg_pool", (place,), (size, choose.choice([1, 2]))), ("attention", (place, same, same), ()),
+            ("outer", (place, self._any(lambda y: y.dtype == x.dtype)), ()), ("diagonal", (place,), ()),
+            ("repeat", (place,), (tuple(choose.choice([1, 2]) for _ in x.shape),)),
+            ("unfold", (place,), (dim, size, choose.choice([1, 2]))), ("embedding", (place, index), ()),
+            ("cross_entropy", (place, index), ()), ("repeat_interleave", (place,), (size, dim)),
+            *[("topk", (place,), (1, dim))] * self.compares,
+        ]
+        name, operands, options = choose.choice(draws)
+        return None if None in operands else Step(name, operands, options)
 
     def _draw_reshape(self) -> Step | None:
         place = self._any()
@@ -312,6 +395,49 @@ class Maker:
         name = self.random.choice(["gather", "pick"])
         return Step(name, (place, index), (self.random.randrange(self.pool[place].dim()),))
 
+    def _may_write(self, x: torch.Tensor) -> bool:
+        overlaps = any(stride == 0 and size > 1 for size, stride in zip(x.shape, x.stride()))
+        inputs = self.pool[: len(self.program.inputs)]
+        return not overlaps and (self.writes == "all" or not any(_shares(x, y) for y in inputs))
+
+    def _writable(self) -> int | None:
+        return self._any(self._may_write)
+
+    def _draw_write(self) -> Step | None:
+        place = self._writable()
+        if place is None:
+            return None
+        x = self.pool[place]
+        name = self.random.choice(["not_", "copy_"] if x.dtype == BOOL else [
+            "add_", "mul_", "copy_", "neg_", "fill_", "masked_fill_", "relu_"])
+        if name in ("neg_", "relu_", "not_"):
+            return Step(name, (place,))
+        if name == "fill_":
+            return Step(name, (place,), (self.random.choice([0, 1, 3]),))
+        other = self._any(lambda y: y.dtype == (BOOL if name == "masked_fill_" else x.dtype))
+        if other is None:
+            return None
+        return Step(name, (place, other), (2,) if name == "masked_fill_" else ())
+
+    def _draw_indexed_write(self) -> Step | None:
+        place = self._writable() if self.random.random() < 0.5 else self._any(lambda x: x.dim() > 0)
+        index = self._any(lambda x: x.dtype == I64 and x.numel() <= 64)
+        if place is None or index is None or not self.pool[place].dim() or self.pool[place].dtype == BOOL:
+            return None
+        x, i = self.pool[place], self.pool[index]
+        dim = self.random.randrange(x.dim())
+        shape = [*x.shape[:dim], i.numel(), *x.shape[dim + 1 :]]
+        values = self._any(lambda v: v.dtype == x.dtype and list(v.shape) in (shape, [], [1]))
+        names = ["index_put", "index_add", "scatter_add", "scatter_reduce", *["index_put_"] * self._may_write(x)]
+        name = self.random.choice(names)
+        if name.startswith("scatter"):
+            values = self._any(lambda v: v.dtype == x.dtype and v.dim() == x.dim())
+        if values is None:
+            return None
+        options = (self.random.random() < 0.5,) if name.startswith("index_put") else \
+            (self.random.choice(["sum", "amax", "amin"]),) if name == "scatter_reduce" else ()
+        return Step(name, (place, index, values), (dim, *options))
+
     def _draw_product(self) -> Step | None:
         first = self._any(lambda x: x.dim() >= 2 and _is_float(x))
         if first is None:
@@ -330,11 +456,17 @@ _DRAWS: list[Callable[[Maker], Step | None]] = [
     Maker._draw_pad, *[Maker._draw_cat] * 2, *[Maker._draw_gather] * 2, Maker._draw_product,
 ]
 
+def _shares(x: torch.Tensor, y: torch.Tensor) -> bool:
+    return x.untyped_storage().data_ptr() == y.untyped_storage().data_ptr()
+
+
+_WRITES: list[Callable[[Maker], Step | None]] = [*[Maker._draw_write] * 4, *[Maker._draw_indexed_write] * 4]
+
 FLOATS = [(F32,), (F32,), (BF16,), (F32, BF16), (F16,)]
 SIZES = [(1, 2, 3, 4, 5, 7, 8, 16), (2, 3, 4, 6, 8, 12), (0, 1, 2, 3), (1, 17, 32, 64, 100)]
 
 
-def random_program(seed: int) -> Program:
-    """The program of a seed."""
-    choose = random.Random(seed)
-    return Maker(seed, choose.choice([4, 8, 12, 20]), choose.choice(FLOATS), choose.choice(SIZES)).program
+def random_program(seed: int | random.Random, writes: str = "none") -> Program:
+    """The program of a seed, or of what is drawn."""
+    choose = random.Random(seed) if isinstance(seed, int) else seed
+    return Maker(choose, choose.choice([4, 8, 12, 20]), choose.choice(FLOATS), choose.choice(SIZES), writes).program

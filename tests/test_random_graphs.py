@@ -13,6 +13,7 @@ import pytest
 import torch
 from batched import build_programs, run_passes
 from random_programs import BF16, BOOL, F16, F32, I64, Input, Program, Step, random_program
+from search import excused
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import tilewright
@@ -25,19 +26,6 @@ from tilewright.passes.lowering.indexing import is_dense
 PIPELINES = [
     *["default"] * 3, "canonicalize,simplify,cse,dce,fuse{merge=false},lower,plan-memory", "fuse,lower,plan-memory",
 ]
-
-
-def excused(actual: torch.Tensor, exact: torch.Tensor, largest: float, coarsest: float) -> bool:
-    """Whether a mismatch is a matter of luck: eager's few roundings cancelled, or the result is nothing but rounding.
-
-    `largest` is the largest intermediate, `coarsest` the epsilon of the least exact dtype in the program.
-    """
-    if not actual.is_floating_point() or not torch.equal(actual.isfinite(), exact.isfinite()):
-        return False
-    finite = exact.isfinite()
-    error, scale = (actual.double() - exact)[finite].abs().max(), exact[finite].abs().max()
-    ulps = 64 if actual.dtype == F32 else 4
-    return bool(scale <= 8 * coarsest * largest or error <= ulps * torch.finfo(actual.dtype).eps * scale)
 
 
 def check(program: Program, inputs: list[torch.Tensor], results: list[torch.Tensor]) -> None:
