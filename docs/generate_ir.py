@@ -111,7 +111,7 @@ def _reductions() -> Iterable[str]:
             for row in REDUCTIONS.values()
         ],
     )
-    yield _table(("scan", "meaning, in torch"), [(f"`{name}`", f"`{text}`") for name, text in SCANS.items()])
+    yield _table(("scan", "meaning, in torch"), [(f"`{row.name}`", f"`{row.reference}`") for row in SCANS.values()])
 
 
 def _dtypes() -> Iterable[str]:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from batched import build_programs, run_passes
 
+from tilewright.codegen.arenas import SizedArena
 from tilewright.codegen.host import HostProgram, find_call
 from tilewright.ir.errors import InputError
 from tilewright.ir.text import parse_ir
@@ -208,8 +209,29 @@ def test_arenas_grow_and_are_kept_while_sizes_shrink(programs):
     for rows in (3, 100, 2, 1000, 1, 0, 100):
         same(program(x(rows, 8), w)[0], dynamic(x(rows, 8), w) if rows else torch.empty(0, 8))
         assert len(program._arenas) <= 8  # as many as calls were at once
-        sizes.append(max(arena.numel() for arena in program._arenas))
+        sizes.append(max(arena.memory.numel() for arena in program._arenas))
     assert sizes == sorted(sizes)
+
+
+def test_what_is_made_for_a_size_is_kept_for_the_last_sizes(monkeypatch):
+    monkeypatch.setattr(SizedArena, "FRAMES", 3)
+    arena, made = SizedArena(), []
+
+    def make(memory, n):
+        made.append(n)
+        return memory.data_ptr(), n
+
+    def frame(n):
+        address, size = arena.frame((n,), lambda n: 1024 * n, make)
+        assert size == n and address % 64 == 0 and arena.memory.data_ptr() <= address
+        assert address + 1024 * n <= arena.memory.data_ptr() + arena.memory.numel()
+
+    for n in (4, 4, 2, 3, 4, 1, 2, 3, 4):  # 2 is the one not used for longest when 1 comes, then 3, 4
+        frame(n)
+    assert made == [4, 2, 3, 1, 2, 3, 4]
+    frame(9)  # other memory
+    frame(3)
+    assert made[-2:] == [9, 3]
 
 
 # Results

@@ -48,7 +48,7 @@ def test_a_kernel_is_built_once(cache, monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("compiled again")
 
-    monkeypatch.setattr(native.subprocess, "run", refuse)
+    monkeypatch.setattr(native, "_run_compiler", refuse)
     assert answer() == 1
     assert {p: p.stat().st_mtime_ns for p in cache.rglob("*.*")} == files
 
@@ -91,7 +91,6 @@ def test_a_damaged_entry_is_built_again(cache, damage, monkeypatch):
     key = native.cache_key(SOURCE, host_cpu())
     [source] = cache.rglob("*.cpp")
     assert native._find_built(source.parent, key, host_cpu()) is None
-    assert not list(cache.rglob("*.json"))
     assert answer() == 1
     assert native._find_built(source.parent, key, host_cpu()) is not None
 
@@ -143,22 +142,18 @@ def test_several_sources_load_as_one(cache):
 
 def test_kernels_share_torchs_openmp_runtime(cache):
     source = print_file([read_kernel("softmax")], host_cpu())
-    native.load_kernels(source, ["softmax"], host_cpu())
+    functions = native.load_kernels(source, ["softmax"], host_cpu())  # what is not kept is closed
     maps = Path("/proc/self/maps").read_text()
     runtimes = {line.split()[-1] for line in maps.splitlines() if re.search(r"lib(gomp|iomp|omp)[^/]*\.so", line)}
     assert len(runtimes) == 1
-    assert any(str(cache) in line for line in maps.splitlines())
+    assert functions and any(str(cache) in line for line in maps.splitlines())
 
 
 def test_a_fresh_process_finds_what_this_one_built(cache):
     assert answer() == 1
     code = (
-        "import subprocess, torch; from tilewright.codegen import native; from tilewright.ir.target import host_cpu\n"
-        "run = subprocess.run\n"
-        "def versions_only(command, **k):\n"
-        "    assert command[-1] == '--version', 'compiled again'\n"
-        "    return run(command, **k)\n"
-        "native.subprocess.run = versions_only\n"
+        "from tilewright.codegen import native; from tilewright.ir.target import host_cpu\n"
+        "native._run_compiler = None  # calling it fails\n"
         f"source = {SOURCE!r}\n"
         "print(native.load_kernels(source, ['answer'], host_cpu()).keys())"
     )

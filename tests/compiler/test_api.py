@@ -187,7 +187,7 @@ def test_without_a_compiler_the_model_still_runs(model, monkeypatch, caplog, tmp
     assert torch.equal(made(X)["y"], model(X)["y"])
     assert "runs in ATen as a whole" in caplog.text and "compiler" in caplog.text
     assert made.kernels == [] and all("compiler" in row["reason"] for row in made.fallbacks)
-    with pytest.raises(tilewright.TilewrightError, match="nothing to save"):
+    with pytest.raises(tilewright.TilewrightError, match="one program, and the model runs in ATen"):
         made.save(tmp_path / "x.tw")
     with pytest.raises(tilewright.TilewrightError, match="compiler"):
         tilewright.compile(model, (X,), fallback="error")

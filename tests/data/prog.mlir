@@ -23,6 +23,7 @@ builtin.module {
       tile.for i3 in [1000] vector {
         %a_1 = tile.load %x["i3 + 1000*j0"] : f32
         tile.store %y["1000*i0 + i3"], %a_1
+        tile.update "sum" %y[i3], %a_1
       }
     }
   }

@@ -3,6 +3,7 @@ builtin.module {
     %c = tw.constant {value = #tw.scalar<"-inf">} : !tw.tensor<[], f32>
     %k = tw.iota {dim = #tw.dims<[1]>, start = #tw.dims<[s1]>, step = #tw.dims<[-2]>} : !tw.tensor<[s0, 8], i32>
     %z = tw.size {value = #tw.dims<["2*s0 + 1"]>} : !tw.tensor<[], i64>
+    %seed = tw.seed : !tw.tensor<[], i64>
     %a = tw.map "maximum" %x, %c : (!tw.tensor<[s0, 8], f32>, !tw.tensor<[], f32>) -> !tw.tensor<[s0, 8], f32> loc("act"("model.py":12:0))
     %m = tw.reduce "max" %a {dims = #tw.dims<[1]>} : !tw.tensor<[s0, 8], f32> -> !tw.tensor<[s0, 1], f32>
     %s = tw.scan "sum" %a {dim = #tw.dims<[1]>} : !tw.tensor<[s0, 8], f32> -> !tw.tensor<[s0, 8], f32> loc(fused["a"("f.py":1:2), "g.py":3:0])
@@ -13,6 +14,7 @@ builtin.module {
     %b = tw.broadcast %m : !tw.tensor<[s0, 1], f32> -> !tw.tensor<[s0, 4], f32>
     %e = tw.concat %b, %b {dim = #tw.dims<[1]>} : (!tw.tensor<[s0, 4], f32>, !tw.tensor<[s0, 4], f32>) -> !tw.tensor<[s0, 8], f32>
     %g = tw.gather %e at %i {dims = #tw.dims<[0]>, wrap = #tw.scalar<true>} : !tw.tensor<[s0, 8], f32>, !tw.tensor<[s0], i64> -> !tw.tensor<[s0, 8], f32>
+    %j = tw.scatter "sum" %g, %e at %i {dims = #tw.dims<[0]>, wrap = #tw.scalar<false>} : !tw.tensor<[s0, 8], f32>, !tw.tensor<[s0, 8], f32>, !tw.tensor<[s0], i64> -> !tw.tensor<[s0, 8], f32>
     %y = tw.matmul %g, %w : (!tw.tensor<[s0, 8], f32>, !tw.tensor<[8, 4], f32>) -> !tw.tensor<[s0, 4], f32>
     %q = tw.reshape %y : !tw.tensor<[s0, 4], f32> -> !tw.tensor<[1, s0, 4], f32>
     %t = tw.attention %q, %q, %q {causal = #tw.scalar<true>, scale = #tw.scalar<0.5>, strides = #tw.dims<["4*s0", 4, 1]>} : (!tw.tensor<[1, s0, 4], f32>, !tw.tensor<[1, s0, 4], f32>, !tw.tensor<[1, s0, 4], f32>) -> !tw.tensor<[1, s0, 4], f32>

@@ -16,6 +16,7 @@ from tilewright.ir.expr import (
     floordiv,
     free_symbols,
     hint,
+    linear_in_one,
     maximum,
     minimum,
     mod,
@@ -193,3 +194,12 @@ def test_small_helpers():
     assert hint(2 * a) == 128 and hint(2 * a, {"a": 5}) == 10 and hint(7) == 7
     assert free_symbols(a * 2 + mod(symbol("b") + 1, 3)) == {"a", "b"}
     assert isinstance(a, Expr) and 2 * a - a == a
+
+
+@pytest.mark.parametrize(("text", "expected"), [
+    ("a", ("a", 1, 0)), ("3*a", ("a", 3, 0)), ("2*a + 5", ("a", 2, 5)), ("a - 1", ("a", 1, -1)),
+    ("7", None), ("a + b", None), ("a*a", None), ("5 - a", None), ("a//2", None), ("max(a, 3)", None),
+    ("a*a + a", None),
+])
+def test_linear_in_one(text, expected):
+    assert linear_in_one(parse(text)) == expected

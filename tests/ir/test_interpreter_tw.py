@@ -8,6 +8,7 @@ import torch
 from tilewright.ir.dtypes import DTYPES
 from tilewright.ir.errors import InterpreterError
 from tilewright.ir.interpreter import run
+from tilewright.ir.interpreter.philox import philox
 from tilewright.ir.numerics import compare
 from tilewright.ir.scalars import SCALARS, kind_of
 from tilewright.ir.text import parse_ir
@@ -79,7 +80,7 @@ def test_scalar_functions_follow_their_reference(name):
                 args[1] = args[1] + 1  # torch refuses integer division by zero
             [actual] = run(scalar_map(name, shape, dtype), args)
             wide = [a.float() if dtype == "bf16" else a for a in args]
-            expected = eval(row.reference, {"torch": torch}, dict(zip("abc", wide)))
+            expected = eval(row.reference, {"torch": torch, "philox": philox}, dict(zip("abc", wide)))
             if row.result == "same":
                 expected = expected.to(args[0].dtype)
             assert actual.dtype == expected.dtype and actual.shape == expected.shape

@@ -18,7 +18,7 @@ TEXTS = {"fused": (DATA / "tw.mlir").read_text(), "prog": (DATA / "prog.mlir").r
 TEXTS["tw"] = "\n".join(
     line.replace("tw.return %f", "tw.return %u")
     for number, line in enumerate(TEXTS["fused"].splitlines())
-    if not 20 <= number <= 23  # the fused region
+    if not 22 <= number <= 25  # the fused region
 )
 
 
@@ -59,6 +59,8 @@ def test_ops_of_another_stage(text, stage, message):
         ("fused", "s0 = #tw.dims<[0, 0]>", "s0 = #tw.dims<[0, 2]>", "s0: argument 0 has no dim 2"),
         ("fused", "s0 = #tw.dims<[0, 0]>", "s0 = #tw.dims<[9, 0]>", "s0: there is no argument 9"),
         ("fused", "s0 = #tw.dims<[0, 0]>", "s0 = #tw.dims<[0, 0, 0]>", "s0 must be an argument"),
+        ("fused", "s0 = #tw.dims<[0, 0]>", "s0 = #tw.dims<[0, 0, 2, 1]>", "s0: dim 0 of argument 0 is s0"),
+        ("fused", "s0 = #tw.dims<[0, 0]>", "s0 = #tw.dims<[0, 0, 0, 1]>", "s0: the factor must be positive"),
         ("fused", "s0 = #tw.dims<[0, 0]>, ", "", r"func\.func.*: s0 in s0 is not among"),
         ("fused", "'size:s0'", "'size:u0'", r"tw\.aten: u0 in u0 is not among"),
         ("fused", "'%0', 'size:s0'", "'%1', 'size:s0'", "name operand 1 of 1"),

@@ -22,7 +22,8 @@ from tilewright.ir import tw
 from tilewright.ir.builder import Builder
 from tilewright.ir.dtypes import DTYPES
 from tilewright.ir.expr import parse
-from tilewright.ir.interpreter import argument_symbols, run
+from tilewright.ir.function import argument_symbols
+from tilewright.ir.interpreter import run
 from tilewright.ir.rewrite import Rule, RuleSet
 from tilewright.ir.text import parse_ir, print_ir
 from tilewright.ir.tw import tensor_type

@@ -92,6 +92,27 @@ def test_strided_inputs_are_read_where_they_lie():
             torch.testing.assert_close(run(modules[layouts.index(layout)], [x])[0], program(x)[0], rtol=0, atol=0)
 
 
+def test_library_calls_get_their_operands_row_major():
+    """`view` refuses memory in another order, which shows what a call gets."""
+    text = """builtin.module { func.func @forward(%x: !tw.tensor<[2, 3], f32>) -> !tw.tensor<[6], f32> attributes {
+        arg_strides = [#tw.dims<[1, 2]>], result_strides = [#tw.dims<[1]>]} {
+      %r = tw.aten "aten.view.default" %x {arguments = "(['%0', [6]], {})", strides = [#tw.dims<[1]>],
+        reason = "a test"STRIDED} : (!tw.tensor<[2, 3], f32>) -> !tw.tensor<[6], f32>
+      tw.return %r : !tw.tensor<[6], f32>
+    } }"""
+    x = torch.arange(6.0).view(3, 2).t()
+    asked = [parse_ir(text.replace("STRIDED", "")) for _ in range(2)]
+    as_it_comes = [parse_ir(text.replace("STRIDED", ", strided = #tw.dims<[0]>")) for _ in range(2)]
+    for modules in (asked, as_it_comes):
+        run_passes(modules[1], "default")
+    host, other_host = build_programs([asked[1], as_it_comes[1]])
+    for call in (lambda: run(asked[0], [x]), lambda: run(asked[1], [x]), lambda: host(x)):
+        assert torch.equal(call()[0], x.reshape(6))
+    for call in (lambda: run(as_it_comes[0], [x]), lambda: run(as_it_comes[1], [x]), lambda: other_host(x)):
+        with pytest.raises(Exception, match="view size is not compatible"):
+            call()
+
+
 def launches(module) -> list[prog.LaunchOp]:
     return [op for op in module.walk() if isinstance(op, prog.LaunchOp)]
 

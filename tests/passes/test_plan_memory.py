@@ -85,6 +85,16 @@ def test_symbolic_sizes_share_with_equal_ones_only():
         assert len(run(module, inputs)) == 2
 
 
+def test_multiples_of_one_symbolic_size_share():
+    large, small = 1024 * s0 * s1, 256 * s0 * s1
+    sizes = [large, small, large, small, 64 * s1, 64]
+    lifetimes = [Lifetime(prog.AllocOp.create(), size, i, i + 1) for i, size in enumerate(sizes)]
+    offsets, total = place(lifetimes)
+    assert total == 64 + large + small + 64 * s1
+    assert offsets[lifetimes[0].op] == offsets[lifetimes[2].op] == 64
+    assert offsets[lifetimes[1].op] == offsets[lifetimes[3].op] == 64 + large
+
+
 def test_results_and_their_views_are_not_in_the_arena():
     """What the caller keeps must not be written by the next call."""
     def build(b, x, w):
@@ -119,7 +129,10 @@ def test_any_lifetimes_get_places_of_their_own(lives):
                         or offsets[other.op] + other.size <= offsets[one.op])
 
 
-@given(st.lists(st.tuples(st.sampled_from([64, s0 * 4, s1 * 4, s0 * 8]), st.integers(0, 9), st.integers(0, 9)),
+SYMBOLIC_SIZES = [64, s0 * 4, s1 * 4, s0 * 8, s0 * 256, s0 * 64, s0 * s1 * 128, s0 * s1 * 64, s0 * 64 + s1 * 4]
+
+
+@given(st.lists(st.tuples(st.sampled_from(SYMBOLIC_SIZES), st.integers(0, 9), st.integers(0, 9)),
                 max_size=12), st.integers(0, 40), st.integers(0, 40))
 def test_any_symbolic_lifetimes_get_places_of_their_own(lives, first_size, second_size):
     values = {"s0": first_size, "s1": second_size}

@@ -10,8 +10,8 @@ extern "C" int64_t tanh_max_sum(
     float max = tw::Limits<float>::low;
     float sum = 0;
     double sum_total = 0;
-    for (int64_t k0_start = 0; k0_start < 1009; k0_start += 512) {
-      const int64_t k0_stop = tw::index_min(k0_start + 512, 1009);
+    for (int64_t k0_start = 0; k0_start < 1009; k0_start += 256) {
+      const int64_t k0_stop = tw::index_min(k0_start + 256, 1009);
       sum = 0;
       #pragma omp simd reduction(maximum : max) reduction(+ : sum)
       for (int64_t k0 = k0_start; k0 < k0_stop; ++k0) {
