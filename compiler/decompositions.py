@@ -14,6 +14,7 @@ import torch
 from torch._decomp import get_decompositions
 from torch._ops import OpOverload
 
+from .foreach import foreach_table
 from .importer.table import RULES
 
 aten = torch.ops.aten
@@ -79,17 +80,27 @@ def _pdist(x: Any, p: float = 2.0) -> Any:
     return torch.linalg.vector_norm(x[pairs[0]] - x[pairs[1]], p, -1)
 
 
+def _multiply_add(a: Any, b: Any, c: Any) -> Any:
+    """What Dynamo makes of `addcmul_` and `addcdiv_` with a factor: it computes as in eager, with both roundings."""
+    return a * b + c
+
+
 @lru_cache(maxsize=1)
 def backend_table() -> Table:
     """For AOTAutograd behind torch.compile."""
+    # Dynamo imports it, and nothing else does.
+    from torch._inductor.inductor_prims import fma
+
     found = {
         op: function for op, function in get_decompositions(_DECOMPOSED).items()
         if isinstance(op, OpOverload) and op not in RULES
     }
     found[aten._pdist_forward.default] = _pdist
+    found[fma] = _multiply_add
     whole: Table = {op: _in_float32(op) for op in _MIXED}
     apart = get_decompositions(_APART_FOR_TRAINING)
-    return {**found, **whole, **{op: function for op, function in apart.items() if isinstance(op, OpOverload)}}
+    apart_for_training = {op: function for op, function in apart.items() if isinstance(op, OpOverload)}
+    return {**foreach_table(), **found, **whole, **apart_for_training}
 
 
 @lru_cache(maxsize=1)

@@ -1,4 +1,4 @@
-"""ATen's calls on lists of tensors, which optimizers make, as calls on each tensor: kernels then hold several of them."""
+"""ATen's calls on lists of tensors, which optimizers make, as calls on each: kernels then hold several of them."""
 
 from __future__ import annotations
 
@@ -15,35 +15,32 @@ _NAMES = (
     "abs", "acos", "add", "addcdiv", "addcmul", "asin", "atan", "ceil", "clamp_max", "clamp_min", "cos", "cosh", "div",
     "erf", "erfc", "exp", "expm1", "floor", "frac", "lerp", "lgamma", "log", "log10", "log1p", "log2", "mul", "neg",
     "pow", "reciprocal", "round", "rsqrt", "sigmoid", "sign", "sin", "sinh", "sqrt", "sub", "tan", "tanh", "trunc",
-    "zeros_like",
 )
-# Of two lists, or of a list and a number: `torch` has no function that takes both.
+# What the others stand for. `torch.maximum` and `minimum` do not take numbers.
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     **{name: getattr(torch, name) for name in _NAMES},
+    "copy": torch.ops.aten.copy.default,
     "maximum": torch.clamp_min,
     "minimum": torch.clamp_max,
     "norm": lambda x, ord, dtype=None: torch.linalg.vector_norm(x, ord, dtype=dtype),
+    "zero": torch.zeros_like,
 }
-# Numbers that the function of one tensor takes by keyword alone.
+# Numbers that the function of one tensor takes by keyword alone. They may come as one tensor with all of them: that
+# overload stays ATen's.
 _KEYWORD = {"addcdiv": "value", "addcmul": "value"}
 
 
 def foreach_table() -> dict[OpOverload, Callable[..., Any]]:
-    """The decomposition of every overload that has one."""
+    """The decomposition of every functional overload that has one."""
     table: dict[OpOverload, Callable[..., Any]] = {}
     for name, function in _FUNCTIONS.items():
         packet = getattr(torch.ops.aten, f"_foreach_{name}", None)
         for kind in () if packet is None else packet.overloads():
             overload = getattr(packet, kind)
-            if not overload._schema.is_mutable and not kind.endswith("out") and _per_tensor(overload):
+            listed = name in _KEYWORD and kind == "Tensor"
+            if not (overload._schema.is_mutable or kind.endswith("out") or listed):
                 table[overload] = _each(overload, function, _KEYWORD.get(name))
     return table
-
-
-def _per_tensor(overload: OpOverload) -> bool:
-    """Whether its numbers are Python's: one for all, or a list with one for each tensor."""
-    types = [str(argument.type) for argument in overload._schema.arguments]
-    return not (overload._schema.name in ("aten::_foreach_addcdiv", "aten::_foreach_addcmul") and types[-1] == "Tensor")
 
 
 def _each(overload: OpOverload, function: Callable[..., Any], keyword: str | None) -> Callable[..., Any]:

@@ -1,6 +1,7 @@
-"""Two operators of our own, which stand in FX graphs in the place of random calls: a seed, and bits made from it.
+"""Operators of our own, which stand in FX graphs in the place of random calls: a seed, and bits made from it.
 
-They have an implementation in torch as well, for graphs that run in ATen after all.
+Those two have an implementation in torch as well, for graphs that run in ATen after all. The third, attention that
+draws nothing, stands there only while a joint graph is cut in two.
 """
 
 from __future__ import annotations
@@ -14,11 +15,15 @@ from tilewright.ir.interpreter.philox import philox
 _library = torch.library.Library("tilewright", "DEF")
 _library.define("seed(*, Device device) -> Tensor", tags=[torch.Tag.nondeterministic_seeded])
 _library.define("philox(Tensor seed, int stream, SymInt[] shape) -> Tensor")
+_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
+_library.define("attention" + str(_ATTENTION._schema).partition("_for_cpu")[2])
 
 SEED = torch.ops.tilewright.seed.default
 """64 bits from torch's default generator, as an int64 tensor of rank 0."""
 PHILOX = torch.ops.tilewright.philox.default
 """64 random bits for each element of `shape`, as int64: by the seed, the stream, and the row-major position."""
+UNRANDOM = {_ATTENTION: torch.ops.tilewright.attention.default}
+"""Overloads that are tagged as drawing random numbers, and what they are called where their arguments draw none."""
 
 
 def _draw_seed(*, device: torch.device) -> torch.Tensor:

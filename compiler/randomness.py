@@ -26,7 +26,7 @@ from torch.utils.checkpoint import CheckpointPolicy
 
 from .distributions import DISTRIBUTIONS, STREAMS_PER_CALL, Draw, Results
 from .importer.table import signature
-from .random_ops import SEED
+from .random_ops import SEED, UNRANDOM
 from .recomputation import mark_cheap_results
 
 aten = torch.ops.aten
@@ -60,10 +60,20 @@ def partition(
     if counter:
         replace_draws(joint, replay=_has_backward(joint))
     mark_cheap_results(joint)
+    # The partitioner keeps the generator's state around what is tagged as random and computed again.
+    for node in joint.graph.nodes:
+        if node.target in UNRANDOM and not _bound(node)["dropout_p"]:
+            node.target = UNRANDOM[node.target]
     # The partitioner would merge equal draws that it does not know to be draws.
     left = any(_is_random(node) for node in joint.graph.nodes)
     with functorch_config.patch(cse=False) if left else nullcontext():
-        return min_cut_rematerialization_partition(joint, inputs, **kwargs)
+        forward, backward = min_cut_rematerialization_partition(joint, inputs, **kwargs)
+    tagged = {ours: overload for overload, ours in UNRANDOM.items()}
+    for part in (forward, backward):
+        for node in part.graph.nodes:
+            node.target = tagged.get(node.target, node.target)
+        part.recompile()
+    return forward, backward
 
 
 def replace_draws(graph_module: torch.fx.GraphModule, *, replay: bool) -> None:

@@ -162,6 +162,12 @@ REDUCTIONS: dict[str, Reduction] = {
 INTEGER_DIVISIONS = frozenset({"floor_div", "trunc_div", "remainder", "fmod"})
 """Functions that report an integer divisor of zero."""
 
+STEPS = frozenset({"floor", "ceil", "trunc", "round", "sign", *INTEGER_DIVISIONS, "nextafter"}) | frozenset(
+    row.name for row in SCALARS.values() if row.result == "bool"
+)
+"""Functions that jump: the last digit of an operand may decide between results that are far apart."""
+
+
 @dataclass(frozen=True)
 class Scan:
     """A running combination, of `tw.scan` and `tile.scan`. `reference` is torch text with `x` and `dim` in scope."""

@@ -16,6 +16,7 @@ from tilewright.ir.types import DimsAttr, contiguous_strides
 from .dce import may_erase
 from .lowering.indexing import dot, reshape_strides
 
+CONVOLUTION_GRADIENT = "aten.convolution_backward.default"
 Strides = tuple[IntExpr, ...]
 
 EXTERN_OPS = (tw.MatmulOp, tw.ConvOp, tw.AttentionOp, tw.SeedOp, tw.AtenOp, tw.FusedOp)
@@ -73,18 +74,30 @@ def dense_like(shape: Sequence[IntExpr], strides: Sequence[IntExpr]) -> Strides:
 def preferred_strides(value: SSAValue) -> Strides:
     """The layout of a value that a kernel of ours writes.
 
-    Row-major, but for what attention alone reads: the library lays its result out as its first operand, so all of them
-    take the order of dims that the traced result has, and what follows finds it as it was traced.
+    Row-major, but for what attention or convolutions alone read: the library lays its result out as its first operand,
+    so they take the order of dims that the traced result has, and what follows finds it as it was traced.
     """
     shape = tw.tensor_type(value).shape
-    attention: tw.AttentionOp | None = None
+    wanted: Strides | None = None
     for use in value.uses:
         user = use.operation
         if isinstance(user, tw.AttentionOp) and use.index < 3:
-            attention = user
+            wanted = user.strides.data
+        elif use.index == 0 and (channels_last := channels_last_result(user)) is not None:
+            wanted = channels_last
         elif isinstance(user, (*PLAIN_VIEWS, *EXTERN_OPS)) and not isinstance(user, tw.FusedOp):
             return contiguous_strides(shape)
-    return contiguous_strides(shape) if attention is None else dense_like(shape, attention.strides.data)
+    return contiguous_strides(shape) if wanted is None else dense_like(shape, wanted)
+
+
+def channels_last_result(op: Operation) -> Strides | None:
+    """The layout of a convolution's result, or of the gradient of its input, where the channels lie side by side."""
+    if not isinstance(op, tw.ConvOp) and not (isinstance(op, tw.AtenOp) and op.target.data == CONVOLUTION_GRADIENT):
+        return None
+    shape, strides = tw.tensor_type(op.results[0]).shape, result_strides_of(op, 0)
+    # One channel alone does not tell.
+    beside = len(shape) > 2 and shape[1] != 1 and strides[1] == 1 and strides[-1] == shape[1]
+    return strides if beside else None
 
 
 def argument_strides(block: Block, attribute: Iterable[DimsAttr]) -> dict[SSAValue, Strides]:

@@ -71,19 +71,22 @@ def reciprocal_deviation(call: Call, variance: SSAValue, epsilon: float) -> SSAV
 
 
 def corrected_statistics(call: Call, x: SSAValue, axes: Sequence[int]) -> tuple[SSAValue, SSAValue]:
-    """Mean and variance over `axes`, which stay with size 1, with the rounding error of the first mean taken out.
+    """Mean and variance over `axes`, which stay with size 1; where rows lie far from zero for their spread, with the
+    rounding error of the first mean taken out.
 
     The second pass adds up ``x - mean`` beside its square (Chan, Golub, LeVeque 1983, eq. 1.7). Else a row of equal
-    elements would not become 0, but that error times ``1 / sqrt(epsilon)``.
+    elements would not become 0, but that error times ``1 / sqrt(epsilon)``. Rows with a larger spread would lose by it:
+    only a difference of numbers that are within a factor of two is exact.
     """
-    build = call.build
+    build, dtype = call.build, dtype_of(x)
     first = mean_of(call, x, axes)
     deviation = build.map("sub", x, first)
     rest = mean_of(call, deviation, axes)
     squares = mean_of(call, build.map("mul", deviation, deviation), axes)
+    far = build.map("lt", build.map("mul", squares, call.value(16, dtype)), build.map("mul", first, first))
+    rest = build.where(far, rest, call.value(0, dtype))
     variance = build.map("sub", squares, build.map("mul", rest, rest))
-    variance = build.map("maximum", variance, call.value(0, dtype_of(x)))
-    return build.map("add", first, rest), variance
+    return build.map("add", first, rest), build.map("maximum", variance, call.value(0, dtype))
 
 
 def normalized(
@@ -141,14 +144,13 @@ def by_statistics(
     call: Call, x: SSAValue, weight: SSAValue | None, bias: SSAValue | None, mean: SSAValue, variance: SSAValue,
     epsilon: float,
 ) -> SSAValue:
-    """Normalised by given statistics: one factor and one summand per channel, as ATen computes it."""
+    """Normalised by given statistics. The mean is taken off first: multiplied by the factor as one summand with the
+    bias it would round away what a large mean leaves (ATen's products and sums round once, together)."""
     build, dtype = call.build, compute_dtype(dtype_of(x))
     factor = scale_and_shift(call, reciprocal_deviation(call, call.value(variance, dtype), epsilon), weight, None)
-    offset = build.map("neg", build.map("mul", call.value(mean, dtype), factor))
-    if bias is not None:
-        offset = build.map("add", call.value(bias, dtype), offset)
     channel = [1, shape_of(x)[1], *[1] * (len(call.shape) - 2)]
-    return call.narrow(scale_and_shift(call, call.value(x, dtype), factor, offset, channel))
+    rest = build.map("sub", call.value(x, dtype), build.reshape(call.value(mean, dtype), channel))
+    return call.narrow(scale_and_shift(call, rest, factor, bias, channel))
 
 
 def empty(call: Call, index: int) -> SSAValue:

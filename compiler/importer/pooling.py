@@ -87,7 +87,7 @@ def pooled_maxima(call: Call, x: SSAValue, windows: Sequence[Window]) -> list[SS
 def placed_slots(call: Call, x: SSAValue, windows: Sequence[Window]) -> Iterator[tuple[SSAValue, SSAValue]]:
     """For each place in the window the elements there, and before them their positions in the plane. Borders hold the
     nearest element, which is read without a condition, or the lowest number."""
-    if all(w.dilation == 1 or not w.padding for w in windows):
+    if all(w.dilation == 1 or not w.overhangs for w in windows):
         dtype = plane_dtype([w.size for w in windows])
         for value, places, _ in elements(call.build, x, windows):
             yield in_plane(call, [w.size for w in windows], [call.build.cast(p, dtype) for p in places]), value

@@ -45,6 +45,11 @@ class Window:
         return (self.count - 1) * self.step + self.span
 
     @property
+    def overhangs(self) -> bool:
+        """Whether a window may stand over a border: by padding, or at the end, where ATen rounds their number up."""
+        return self.padding > 0 or may_exceed(self.reach, self.size)
+
+    @property
     def tiles(self) -> bool:
         """Whether the windows stand side by side, without overlap, padding or rest."""
         return self.step == self.kernel and self.dilation == 1 and self.padding == 0

@@ -152,8 +152,9 @@ def merge_axes(domain: Domain, expressions: Sequence[IntExpr]) -> Domain:
 def _split_last_row(domain: Domain) -> Domain:
     """Give a lone row axis a block of lanes, so that the rest of it can run on threads."""
     axis = domain.rows[-1]
-    block = next((b for b in (64, 32, 16) if isinstance(axis.extent, int) and axis.extent % b == 0), None)
-    if len(domain.rows) > 1 or block is None or axis.extent == block:
+    extent = axis.extent if isinstance(axis.extent, int) else 0
+    block = next((b for b in (64, 32, 16) if extent > b and extent % b == 0), None)
+    if len(domain.rows) > 1 or block is None:
         return domain
     outer, inner = Axis("i0", floordiv(axis.extent, block)), Axis("i1", block)
     value = symbol("i0") * block + symbol("i1")
@@ -161,10 +162,24 @@ def _split_last_row(domain: Domain) -> Domain:
     return replace(domain, rows=(outer, inner), index=index)
 
 
+def _contiguous_row(domain: Domain, expressions: Sequence[IntExpr]) -> Axis | None:
+    """The row axis whose elements lie side by side in memory, where those of no column axis do: channels that come
+    last, with pixels being reduced."""
+    def walks(axis: Axis) -> bool:
+        return any(coefficient(e, axis.name) == 1 for e in expressions)
+
+    if any(coefficient(e, axis.name) is None or walks(axis) for axis in domain.cols for e in expressions):
+        return None
+    return next((axis for axis in reversed(domain.rows) if walks(axis)), None)
+
+
 def choose_nest(domain: Domain, expressions: Sequence[IntExpr], has_scan: bool, target: Target) -> Nest:
     """The loops for a CPU: threads over outer axes, lanes over the axis along which memory is contiguous."""
     last = max((d for d, size in enumerate(domain.shape) if size != 1), default=None)
     by_columns = last in domain.columns
+    if by_columns and not has_scan and (beside := _contiguous_row(domain, expressions)) is not None:
+        domain = replace(domain, rows=(*(a for a in domain.rows if a is not beside), beside))
+        by_columns = False
     domain = merge_axes(domain, expressions)
     if not domain.cols:
         kinds = ["parallel"] * (len(domain.rows) - 1) + ["vector" if len(domain.rows) > 1 else "parallel"]

@@ -15,7 +15,7 @@ from xdsl.dialects.builtin import FileLineColLoc, LocationAttr, NameLoc
 from xdsl.ir import Block, Operation, SSAValue
 
 from tilewright.ir import tile, tw
-from tilewright.ir.dtypes import DTYPES, compute_dtype, itemsize, round_to
+from tilewright.ir.dtypes import DTYPES, compute_dtype, itemsize
 from tilewright.ir.expr import IntExpr, free_symbols, symbol
 from tilewright.ir.scalars import REDUCTIONS, SCALARS, SCANS
 from tilewright.ir.target import Target
@@ -26,6 +26,7 @@ from .indexing import Index, dot
 from .loops import AccessWalk, Loop, Nest, choose_nest
 from .names import region_location
 from .phases import PhasePlan
+from .rounding import values_to_round
 from .walk import Mask, Walk, domain_for, zero_of
 
 SUM_BLOCK = {"vector": 256, "serial": 16, "parallel": 16}
@@ -74,6 +75,7 @@ class RegionEmitter(Walk):
     ):
         super().__init__(ops, nest.domain)
         self.ordered = list(ops)
+        self.to_round = values_to_round(self.ordered)
         self.outputs = list(outputs)
         self.nest = nest
         self.refs, self.strides = refs, strides
@@ -133,6 +135,9 @@ class RegionEmitter(Walk):
         if isinstance(value.owner, Operation) and value.owner in self.ops:
             self.location = value.owner.location
         result = super().visit(value, index, mask)
+        if value in self.to_round:
+            dtype = tw.tensor_type(value).dtype
+            result = self.memo[key] = self.cast(self.cast(result, dtype), compute_dtype(dtype))
         self.location = outer
         self.frames[result.depth].keys.append(("memo", key))
         if own and kept is not None and kept.phase == self.phase and not kept.is_output:
@@ -204,21 +209,12 @@ class RegionEmitter(Walk):
             # A conversion to a half that the model asks for rounds, also where the value stays in a register.
             return self.cast(self.cast(args[0], result.dtype), compute_dtype(result.dtype))
         fn = op.fn.data
-        decides = SCALARS[fn].result == "bool"
-        dtype = "bool" if decides else compute_dtype(result.dtype)
-        values = [(self.rounded(a, v) if decides else a).value for a, v in zip(args, op.args)]
+        dtype = "bool" if SCALARS[fn].result == "bool" else compute_dtype(result.dtype)
+        values = [a.value for a in args]
         return self.emit_once(
             ("map", fn, *values), lambda: tile.MapOp.make(fn, values, dtype), self.depth([], args),
             op.result.name_hint or fn,
         )
-
-    def rounded(self, emitted: Emitted, value: SSAValue) -> Emitted:
-        """The element of a half as it would be stored. Where a decision hangs on it, a register's further digits would
-        make it differ from the same element in memory: a maximum from what it is the maximum of."""
-        dtype = tw.tensor_type(value).dtype
-        if compute_dtype(dtype) == dtype or _is_rounded(self, value):
-            return emitted
-        return self.cast(self.cast(emitted, dtype), compute_dtype(dtype))
 
     def select(self, condition: Mask, inside: Any, outside: Any, type: TensorType) -> Emitted:
         cond = self.emit_once(("cond", condition), lambda: tile.CondOp.make(condition), self.depth(condition))
@@ -308,7 +304,7 @@ class RegionEmitter(Walk):
             return
         for loop in self.nest.cols:
             self.open(loop)
-        sources = [self.reduced_source(op) for op in reductions]
+        sources = [self.visit(op.source, self.canonical_index(op)) for op in reductions]
         self.store_outputs(outputs)
         names = [op.fn.data for op in reductions]
         values = [s.value for s in sources]
@@ -319,10 +315,6 @@ class RegionEmitter(Walk):
         for op, value in zip(reductions, values):
             value.name_hint = op.result.name_hint or op.fn.data
             self.reduced[op] = Emitted(value, len(self.frames) - 1)
-
-    def reduced_source(self, op: tw.ReduceOp) -> Emitted:
-        source = self.visit(op.source, self.canonical_index(op))
-        return self.rounded(source, op.source) if REDUCTIONS[op.fn.data].result == "i64" else source
 
     def store_outputs(self, positions: Sequence[int]) -> None:
         for position in positions:
@@ -340,28 +332,6 @@ class RegionEmitter(Walk):
         shape = tw.tensor_type(self.outputs[position]).shape
         index = self.domain.index_in(shape, self.ranges)
         return self.ranges.simplify(dot(index, self.output_strides[position]))
-
-
-_KEEP_ROUNDING = frozenset({"maximum", "minimum", "fmax", "fmin", "neg", "abs", "where"})
-
-
-def _is_rounded(walk: RegionEmitter, value: SSAValue) -> bool:
-    """Whether every element is one of the value's dtype without more ado: loaded, or chosen among such."""
-    op = value.owner
-    if not isinstance(op, Operation) or op not in walk.ops:
-        return True
-    if isinstance(op, (tw.ConstantOp, tw.PadOp)):
-        number = float(op.value.data)
-        if number == number and round_to(tw.tensor_type(value).dtype, number) != number:
-            return False
-    if isinstance(op, tw.MapOp):
-        if op.fn.data == "cast":
-            return True
-        operands = op.args[1:] if op.fn.data == "where" else op.args
-        return op.fn.data in _KEEP_ROUNDING and all(_is_rounded(walk, a) for a in operands)
-    if isinstance(op, tw.ReduceOp):
-        return op.fn.data in ("max", "min") and _is_rounded(walk, op.source)
-    return isinstance(op, (tw.ConstantOp, *tw.VIEW_OPS, tw.ConcatOp)) and all(_is_rounded(walk, a) for a in op.operands)
 
 
 def _hint(value: SSAValue) -> str | None:

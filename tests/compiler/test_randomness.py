@@ -283,6 +283,18 @@ def test_a_checkpointed_block_drops_the_same_again():
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
+def test_checkpointed_attention_keeps_no_state_of_the_generator():
+    """Its operator is tagged as random, for the dropout that it does not have on a CPU."""
+    q = torch.randn(2, 3, 5, 8, requires_grad=True)
+
+    def attend(x: torch.Tensor) -> torch.Tensor:
+        return F.scaled_dot_product_attention(x, x.sin(), x.cos()).square().sum()
+
+    program = compiled(lambda x: checkpoint(attend, x, use_reentrant=False), fallback="error")
+    [ours], [eager] = (torch.autograd.grad(f(q), q) for f in (program, attend))
+    torch.testing.assert_close(ours, eager)
+
+
 def test_random_factors_are_made_again_in_the_backward_pass():
     def noisy(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         noise = torch.randn_like(x)

@@ -8,8 +8,8 @@ import pytest
 import torch
 from batched import build_programs, run_passes
 from importer_cases import Case
+from importer_checks import by_overload, results, trace
 from resampling_cases import FIXED_CASES as RESAMPLING_CASES
-from test_importer_rules import by_overload, results, trace
 from torch.utils._pytree import tree_map
 from training_cases import CASES, FIXED_CASES
 

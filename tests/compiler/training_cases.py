@@ -232,6 +232,9 @@ POOLS: dict[int, list[tuple[Any, ...]]] = {
 }
 
 
+CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
+
+
 def pooling_cases() -> Iterator[Case]:
     forward = {2: aten.max_pool2d_with_indices.default, 3: aten.max_pool3d_with_indices.default}
     backward = {2: aten.max_pool2d_with_indices_backward.default, 3: aten.max_pool3d_with_indices_backward.default}
@@ -245,11 +248,15 @@ def pooling_cases() -> Iterator[Case]:
             if rank == 2:
                 yield case(forward[rank], image.to(memory_format=torch.channels_last), *pool)
             result, place = forward[rank](image, *pool)
-            yield case(backward[rank], y(*result.shape, dtype=dtype), image, *pool, place)
+            for format in (torch.contiguous_format, CHANNELS_LAST[rank]):
+                yield case(backward[rank], y(*result.shape, dtype=dtype), image.to(memory_format=format), *pool, place)
     yield case(aten.max_pool2d_with_indices.default, x(2, 1, 20, 20), [7, 7], [3, 3], [2, 2], [1, 1], False, only=0)
     yield case(aten.max_pool2d_with_indices.default, x(2, 1, 20, 20), [7, 7], [3, 3], [2, 2], [1, 1], False,
                reason="positions in windows of more than 36 elements")
     yield case(aten.max_pool2d_with_indices.default, x(1, 2, 8, 8, dtype=I64), [3, 3], [2, 2], [1, 1], [1, 1], False)
+    # Dilated windows over the end, whose number is rounded up: the nearest element is not theirs.
+    yield case(aten.max_pool2d_with_indices.default, x(1, 2, 9, 11), [3, 3], [2, 2], [0, 0], [2, 2], True)
+    yield case(aten.max_pool3d_with_indices.default, x(1, 2, 3, 6, 5), [3, 3, 3], [2, 2, 2], [0, 0, 0], [1, 2, 1], True)
     yield case(aten.max_pool2d_with_indices.default, x(0, 2, 8, 8), [2, 2], only=0, reason="no windows")
     means = {2: (aten.avg_pool2d.default, aten.avg_pool2d_backward.default),
              3: (aten.avg_pool3d.default, aten.avg_pool3d_backward.default)}

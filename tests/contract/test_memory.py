@@ -245,9 +245,16 @@ def test_unsigned_dtypes_that_eager_hardly_knows():
         check(lambda x: (x.view(-1)[1:], x.clone(), x.to(torch.float32) * 2), X.abs().to(dtype), expect=None)
 
 
+def test_values_that_eager_refuses():
+    target = torch.tensor([0.0, 1.0, 1.0])
+    call = torch.compile(torch.nn.functional.binary_cross_entropy, backend="tilewright")
+    assert call(torch.tensor([-0.5, 0.5, 0.5]), target).isnan()
+    assert call(torch.tensor([1.5, 0.5, 0.5]), target).isnan()
+
+
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
 def test_fp8_as_storage(dtype):
-    check(lambda x, y: (x.to(torch.float32) * 2, y.to(dtype).to(torch.float32)), X.to(dtype), X, expect=FALLS_BACK)
+    check(lambda x, y: (x.to(torch.float32) * 2, y.to(dtype).to(torch.float32)), X.to(dtype), X, expect=COMPILED)
 
 
 def test_complex():

@@ -92,6 +92,23 @@ def test_strided_inputs_are_read_where_they_lie():
             torch.testing.assert_close(run(modules[layouts.index(layout)], [x])[0], program(x)[0], rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("layout, axis", [("[320, 64, 8, 1]", "k"), ("[320, 1, 40, 5]", "i")], ids=["nchw", "nhwc"])
+def test_lanes_run_where_memory_is_contiguous(layout, axis):
+    """Sums over batch and pixels of each channel: along the pixels, or along channels that come last."""
+    module = parse_ir(f"""
+    func.func @forward(%x: !tw.tensor<[6, 5, 8, 8], f32>, %c: !tw.tensor<[1, 5, 1, 1], f32>)
+        -> !tw.tensor<[1, 5, 1, 1], f32> attributes {{arg_strides = [#tw.dims<{layout}>, #tw.dims<[5, 1, 1, 1]>]}} {{
+      %d = tw.map "sub" %x, %c :
+        (!tw.tensor<[6, 5, 8, 8], f32>, !tw.tensor<[1, 5, 1, 1], f32>) -> !tw.tensor<[6, 5, 8, 8], f32>
+      %s = tw.reduce "sum" %d {{dims = #tw.dims<[0, 2, 3]>}} :
+        !tw.tensor<[6, 5, 8, 8], f32> -> !tw.tensor<[1, 5, 1, 1], f32>
+      tw.return %s : !tw.tensor<[1, 5, 1, 1], f32>
+    }}""")
+    run_passes(module, "fuse,lower,plan-memory")
+    lanes = [op for op in module.walk() if isinstance(op, tile.ForOp) and op.kind.data == "vector"]
+    assert [op.axis.data[0] for op in lanes] == [axis]
+
+
 def test_library_calls_get_their_operands_row_major():
     """`view` refuses memory in another order, which shows what a call gets."""
     text = """builtin.module { func.func @forward(%x: !tw.tensor<[2, 3], f32>) -> !tw.tensor<[6], f32> attributes {
