@@ -186,9 +186,10 @@ class Maker:
 
     def __init__(
         self, choose: random.Random, length: int, floats: Sequence[torch.dtype], sizes: Sequence[int],
-        writes: str = "none",
+        writes: str = "none", layers: bool = True,
     ):
         self.random = choose
+        self.layers = layers
         self.floats, self.sizes = list(floats), list(sizes)
         self.writes = writes
         self.draws = [*_DRAWS, *([] if writes == "none" else _WRITES)]
@@ -252,7 +253,8 @@ class Maker:
     def _draw_unary(self) -> Step | None:
         place = self._any()
         x = self.pool[place or 0]
-        floats = ["tanh", "sigmoid", "sin", "relu", "gelu", "neg", "abs", "silu", "softplus", "sqrt", "exp"]
+        floats = ["tanh", "sigmoid", "sin", "relu", "gelu", "neg", "abs"]
+        floats += ["silu", "softplus", "sqrt", "exp"] * self.layers
         names = floats if _is_float(x) else ["not"] if x.dtype == BOOL else ["neg", "abs"]
         return Step(self.random.choice(names), (place or 0,))
 
@@ -262,7 +264,7 @@ class Maker:
         names = ["and", "or"] if self.pool[first].dtype == BOOL else ["add", "sub", "mul", "maximum", "minimum"]
         if self.pool[first].dtype != BOOL and self.compares:
             names += ["lt", "ge", "eq"]
-        if self.pool[first].dtype != BOOL:
+        if self.layers and self.pool[first].dtype != BOOL:
             names += ["div"] if _is_float(self.pool[first]) else ["remainder", "bitwise"]
         pair = [first, first if second is None else second]
         self.random.shuffle(pair)
@@ -303,9 +305,10 @@ class Maker:
         if place is None:
             return None
         dim = self.random.randrange(self.pool[place].dim())
-        if self.random.random() < 0.4:
+        if self.layers and self.random.random() < 0.4:
             return self._draw_layer(place)
-        names = ["softmax", "log_softmax", "rms_norm", "cumsum", "layer_norm", "logsumexp", "norm", "cumprod"]
+        names = ["softmax", "rms_norm", "cumsum", "layer_norm"]
+        names += ["log_softmax", "logsumexp", "norm", "cumprod"] * self.layers
         name = self.random.choice([*names, *["sort"] * self.compares])
         return Step(name, (place,), () if name == "layer_norm" else (dim,))
 
@@ -466,7 +469,8 @@ FLOATS = [(F32,), (F32,), (BF16,), (F32, BF16), (F16,)]
 SIZES = [(1, 2, 3, 4, 5, 7, 8, 16), (2, 3, 4, 6, 8, 12), (0, 1, 2, 3), (1, 17, 32, 64, 100)]
 
 
-def random_program(seed: int | random.Random, writes: str = "none") -> Program:
-    """The program of a seed, or of what is drawn."""
+def random_program(seed: int | random.Random, writes: str = "none", layers: bool = True) -> Program:
+    """The program of a seed, or of what is drawn; without `layers`, of plain steps alone."""
     choose = random.Random(seed) if isinstance(seed, int) else seed
-    return Maker(choose, choose.choice([4, 8, 12, 20]), choose.choice(FLOATS), choose.choice(SIZES), writes).program
+    length, floats, sizes = choose.choice([4, 8, 12, 20]), choose.choice(FLOATS), choose.choice(SIZES)
+    return Maker(choose, length, floats, sizes, writes, layers).program

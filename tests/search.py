@@ -140,8 +140,9 @@ class Case:
                 found = compare(actual, expected, oracle, "widens", factor=factor)
                 if found and not excused(actual, oracle, largest, coarsest):
                     return f"{name}: {found}"
-                if name.startswith("result") and is_dense(expected.shape, expected.stride()) and \
-                        layout(actual) != layout(expected):
+                # With symbolic sizes tracing itself may say other strides than eager has.
+                static = name.startswith("result") and not self.kind.startswith("dynamic")
+                if static and is_dense(expected.shape, expected.stride()) and layout(actual) != layout(expected):
                     return f"{name}: strides {actual.stride()}, not {expected.stride()}"
             if ours.shared() != eager.shared():
                 return f"(result, input) that share memory: {ours.shared()}, not {eager.shared()}"
@@ -207,7 +208,8 @@ def excused(actual: torch.Tensor | None, exact: torch.Tensor | None, largest: fl
     finite = exact.isfinite()
     error, scale = (actual.double() - exact)[finite].abs().max(), exact[finite].abs().max()
     ulps = 64 if actual.dtype == F32 else 4
-    return bool(scale <= 8 * coarsest * largest or error <= ulps * torch.finfo(actual.dtype).eps * scale)
+    cancelled = scale <= 8 * coarsest * largest or error <= coarsest * largest / 8
+    return bool(cancelled or error <= ulps * torch.finfo(actual.dtype).eps * scale)
 
 
 def failures(cases: Sequence[Case]) -> list[tuple[Case, str]]:

@@ -71,7 +71,7 @@ def check_all(cases: Iterable[tuple[Program, list[torch.Tensor], str, str]]) -> 
 
 def drawn(seed: int) -> tuple[Program, list[torch.Tensor], str, str]:
     choose = random.Random(seed)
-    program = random_program(seed)
+    program = random_program(seed, layers=False)
     mode = "symbolic" if choose.random() < 0.25 else "fake"
     return program, program.sample(seed, special=choose.random() < 0.15), mode, choose.choice(PIPELINES)
 
@@ -82,7 +82,7 @@ def test_random_programs(block):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("block", range(15))
+@pytest.mark.parametrize("block", range(6))
 def test_many_random_programs(block):
     assert check_all(map(drawn, range(100 + 30 * block, 130 + 30 * block))) >= 20
 
@@ -91,7 +91,7 @@ def test_many_random_programs(block):
 def test_through_torch_compile(seed):
     """The whole way, with Dynamo and AOTAutograd."""
     torch._dynamo.reset()
-    program = random_program(seed)
+    program = random_program(seed, layers=False)
     inputs = program.sample(seed)
     with torch.no_grad():
         results = torch.compile(program, backend="tilewright", fullgraph=True, dynamic=False)(*inputs)

@@ -28,7 +28,7 @@ def test_a_slice_of_the_search(block):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("block", range(6))
+@pytest.mark.parametrize("block", range(4))
 def test_more_of_the_search(block):
     check(cases_of(range(30_000 + 25 * block, 30_025 + 25 * block)))
 
@@ -64,6 +64,9 @@ FOUND: dict[str, Case] = {
     "the least element of halves is looked for among unrounded ones": Case(Program(
         [Input((3,), (1,), torch.bfloat16)], [Step("mul", (0, 0)), Step("amin", (1,), ([0], False))], [2]),
         "dynamic backward", 766052968),
+    "of no elements one is divided by zero": Case(Program(
+        [Input((3, 0), (1, 1)), Input((0, 3, 0), (1, 1, 1), torch.int64)],
+        [Step("cat", (1, 1), (0,)), Step("pick", (0, 2), (1,)), Step("softplus", (3,))], [4]), "backward", 7),
 }
 """What was wrong, and the least case that showed it."""
 

@@ -32,6 +32,7 @@ from tilewright.ir.patterns import (
     splat,
 )
 from tilewright.ir.rewrite import Rule, RuleSet
+from tilewright.ir.scalars import INTEGER_DIVISIONS
 from tilewright.ir.types import broadcast_shapes
 
 from .canonical import narrow, narrowed_shape, without_broadcast
@@ -64,6 +65,8 @@ _COMPARISONS = ("lt", "le", "gt", "ge", "eq", "ne")
 
 def _broadcast_of_map(op: tw.MapOp, build: Builder) -> SSAValue | None:
     """Every operand is a broadcast or a constant: compute before broadcasting."""
+    if op.fn.data in INTEGER_DIVISIONS and any(not isinstance(d, int) or d == 0 for d in shape_of(op.result)):
+        return None  # of no elements none is divided by zero
     shape = broadcast_shapes([narrowed_shape(a) for a in op.args])
     if without_leading_units(shape) == without_leading_units(shape_of(op.result)):
         return None
@@ -241,6 +244,8 @@ def _gather_at_known(op: tw.GatherOp, build: Builder) -> SSAValue | None:
 
 def _broadcast_of_gather(op: tw.GatherOp, build: Builder) -> SSAValue | None:
     """All index tensors are broadcasts: gather before broadcasting."""
+    if 0 in shape_of(op.result):
+        return None  # of no elements none is out of range
     whole = shape_of(op.indices[0])
     common = broadcast_shapes([narrowed_shape(i) for i in op.indices])
     if without_leading_units(common) == without_leading_units(whole):

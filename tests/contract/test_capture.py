@@ -215,6 +215,18 @@ def test_a_module_without_parameters():
     check(torch.nn.Sequential(torch.nn.GELU(), torch.nn.Softmax(-1)), X)
 
 
+@pytest.mark.parametrize("captured", [False, True])
+def test_recurrent_layers(captured):
+    """Dynamo alone decides whether there is a graph."""
+    torch.manual_seed(0)
+    layer = torch.nn.GRU(4, 5)
+    before = compilations()
+    with torch._dynamo.config.patch(allow_rnn=captured):
+        check(lambda x: layer(x)[0] * 2, torch.randn(3, 2, 4), expect=None)
+    graphs = compilations()[len(before):]
+    assert any("gru" in str(made.stages).lower() or "sigmoid" in str(made.stages) for made in graphs) == captured
+
+
 def test_compilations_can_be_looked_into():
     call = compiled(chain)
     call(X)

@@ -115,10 +115,11 @@ def test_the_page_is_what_the_result_says(results):
     assert report.PAGE.read_text() == page.page(results), "run `cd tests && python -m operators --page`"
 
 
-def test_the_whole_was_run_and_nothing_was_wrong(results):
+def test_every_variant_was_run_and_nothing_was_wrong(results):
     rows = results["variants"]
     assert results["totals"] == report.totals(rows) and sum(results["totals"].values()) == len(rows)
-    assert results["plan"]["forward"] is None and list(rows) == list(variants())
+    samples = results["plan"]["forward"]
+    assert (samples is None or samples >= 12) and list(rows) == list(variants())
     known = {row.variant for row in KNOWN}
     assert [name for name, row in rows.items() if ("wrong" in row or "crashes" in row) and name not in known] == []
     assert results["totals"][report.NATIVE] >= 0.7 * len(rows)
