@@ -18,6 +18,7 @@ from .importer import import_graph
 from .importer.diagnosis import unsupported_nodes
 from .importer.locations import location_of
 from .options import Options
+from .pipeline import Clock, count_fallbacks, merged_fallbacks, unsupported
 
 if TYPE_CHECKING:
     from .fallback import AnyCompilation
@@ -32,7 +33,6 @@ def compile_parts(
     UnsupportedOpError with ``fallback="error"``, CompilerNotFoundError, and what `compile_graph` raises.
     """
     from .fallback import compile_or_fall_back
-    from .pipeline import Clock, count_fallbacks, unsupported
 
     find_compiler()  # without one it is the whole graph that runs in ATen, not each part for itself
     clock = Clock()
@@ -50,12 +50,12 @@ def compile_parts(
     weights = {placeholders[position] for position in static if position < len(placeholders)}
     examples = _example_inputs(plan, inputs) if options.verify == "numeric" and inputs is not None else {}
     graphs = {part.name: part.graph_module for part in plan.parts} | plan.bodies
+    inputs_of = {part.name: part.inputs for part in plan.parts}
     made: dict[str, AnyCompilation] = {}
     for name, graph in graphs.items():
-        own = next((part.inputs for part in plan.parts if part.name == name), [])
         made[name] = compile_or_fall_back(
             graph, dataclasses.replace(options, dump_ir=options.dump_ir and options.dump_ir / name),
-            inputs=examples.get(name), static=[i for i, node in enumerate(own) if node in weights],
+            inputs=examples.get(name), static=[i for i, node in enumerate(inputs_of.get(name, ())) if node in weights],
         )
         single = isinstance(graph.graph.output_node().args[0], Node)
         setattr(plan.outer, name, split.Called(made[name], single))
@@ -72,7 +72,7 @@ class PartedCompilation:
         self._outer = outer
         self.parts = dict(parts)
         inside = [row for part in self.parts.values() for row in part.fallbacks]
-        self.fallbacks: list[dict[str, Any]] = _merged([*left, *inside])
+        self.fallbacks: list[dict[str, Any]] = merged_fallbacks([*left, *inside])
         between = ", ".join(dict.fromkeys(row["op"] for row in left)) or "calls that the IR does not express"
         self.reason = f"the model runs as {len(self.parts)} programs with Python between them ({between})"
         self.prog_text = ""
@@ -138,20 +138,10 @@ def _merged_stats(
 
 
 def _fallback_rows(left: Mapping[Node, str]) -> list[dict[str, Any]]:
-    return _merged([
+    return merged_fallbacks([
         {"op": str(node.target), "count": 1, "reason": reason, "lines": file_lines(location_of(node))}
         for node, reason in left.items()
     ])
-
-
-def _merged(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row for each op and reason."""
-    found: dict[tuple[str, str], dict[str, Any]] = {}
-    for row in rows:
-        known = found.setdefault((row["op"], row["reason"]), {**row, "count": 0, "lines": []})
-        known["count"] += row["count"]
-        known["lines"] += [line for line in row.get("lines", ()) if line not in known["lines"]]
-    return list(found.values())
 
 
 def _example_inputs(plan: split.Plan, inputs: Sequence[Any]) -> dict[str, list[Any]]:

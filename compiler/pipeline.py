@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -244,17 +243,20 @@ def static_inputs() -> list[int]:
 
 def count_fallbacks(module: ModuleOp) -> list[dict[str, Any]]:
     """Ops left to ATen, but for those that are a library's on purpose: `op`, `count`, `reason`, the model's `lines`."""
-    counts: Counter[tuple[str, str]] = Counter()
-    lines: dict[tuple[str, str], dict[str, None]] = {}
-    for op in module.walk():
-        if isinstance(op, tw.AtenOp) and op.reason.data != LIBRARY:
-            key = (op.target.data, op.reason.data)
-            counts[key] += 1
-            lines.setdefault(key, {}).update(dict.fromkeys(file_lines(op.location)))
-    return [
-        {"op": op, "count": count, "reason": reason, "lines": list(lines[op, reason])}
-        for (op, reason), count in counts.items()
-    ]
+    return merged_fallbacks(
+        {"op": op.target.data, "count": 1, "reason": op.reason.data, "lines": file_lines(op.location)}
+        for op in module.walk() if isinstance(op, tw.AtenOp) and op.reason.data != LIBRARY
+    )
+
+
+def merged_fallbacks(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row for each op and reason: counts added, each line once."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in rows:
+        known = found.setdefault((row["op"], row["reason"]), {**row, "count": 0, "lines": []})
+        known["count"] += row["count"]
+        known["lines"] += [line for line in row.get("lines", ()) if line not in known["lines"]]
+    return list(found.values())
 
 
 def unsupported(fallbacks: list[dict[str, Any]]) -> UnsupportedOpError:

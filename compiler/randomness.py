@@ -32,6 +32,7 @@ from .recomputation import mark_cheap_results
 aten = torch.ops.aten
 Node = torch.fx.Node
 
+
 def counter_based(graph_module: torch.fx.GraphModule) -> torch.fx.GraphModule:
     """The graph with its random calls as arithmetic on a seed: a copy, or the same graph where nothing changes.
 

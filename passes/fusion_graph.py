@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from xdsl.dialects.builtin import ArrayAttr, StringAttr
+from xdsl.dialects.func import FuncOp
 from xdsl.ir import Block, Operation, SSAValue
 from xdsl.traits import is_side_effect_free
 
 from tilewright.ir import tw
 from tilewright.ir.expr import IntExpr, hint
+from tilewright.ir.function import result_kinds
 from tilewright.ir.scalars import SCALARS
 from tilewright.ir.types import DimsAttr, contiguous_strides
 
@@ -120,10 +121,8 @@ def operand_kinds(op: Operation) -> list[str] | None:
     function = op.parent_op()
     if not isinstance(op, tw.ReturnOp) or function is None:
         return None
-    attribute = function.attributes.get("result_kinds")
-    if not isinstance(attribute, ArrayAttr):
-        return ["tensor"] * len(op.args)
-    return [kind.data for kind in attribute.data if isinstance(kind, StringAttr) and kind.data != "none"]
+    assert isinstance(function, FuncOp)
+    return [kind for kind in result_kinds(function) if kind != "none"]
 
 
 def erase_dead(block: Block) -> None:

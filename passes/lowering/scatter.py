@@ -6,7 +6,7 @@ two of its iterations never meet. All other axes run in order, which makes the r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from xdsl.dialects.func import FuncOp
@@ -106,8 +106,8 @@ def lower_scatter(
     label_arguments(body, [*values, op.result])
     refs = dict(zip(values, body.args))
     out = body.args[len(values)]
-    for part, (walk, domain) in zip(_parts(in_place), scatter_walks(region, dict(inputs), in_place)):
-        if part == "base":
+    for walk, domain in scatter_walks(region, dict(inputs), in_place):
+        if domain is region.base:
             place = domain.index_in(domain.shape, domain.ranges)
             expressions = [*walk.expressions, walk.ranges.simplify(dot(place, strides))]
             nest = choose_nest(domain, expressions, False, target)
@@ -116,10 +116,6 @@ def lower_scatter(
             nest = _update_nest(region, _position(walk, region), strides)
             _UpdateEmitter(region, nest, refs, inputs, out, strides, body).run()
     return finish_kernel(name, body, [len(values)], (*region.ops, op))
-
-
-def _parts(in_place: bool) -> Iterable[str]:
-    return ("updates",) if in_place else ("base", "updates")
 
 
 def _update_nest(region: ScatterRegion, position: Index, strides: Sequence[IntExpr]) -> Nest:
