@@ -1,14 +1,14 @@
 """Programs for every size against programs for one: ``python benchmarks/dynamic.py [CASE ...]``.
 
 Each case is compiled once with its sizes dynamic, and once for each size; both run in turn on the same inputs. Writes
-one JSON to benchmarks/results/: machine, versions, every sample, the ratio of dynamic to static for each size.
+one JSON for each number of threads to benchmarks/results/: machine, versions, every sample, the ratio of dynamic to
+static for each size.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,7 +122,7 @@ def main() -> None:
             table.add_row(name, " x ".join(map(str, row["sizes"])), *times, f"{row['ratio']:.2f}{mark}")
     console.print(table)
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / time.strftime("dynamic_%Y%m%d_%H%M%S.json")
+    path = RESULTS / f"dynamic_{torch.get_num_threads()}_threads.json"
     path.write_text(json.dumps({"machine": harness.machine(), "rows": rows}, indent=1) + "\n")
     console.print(f"wrote {path}")
 
