@@ -233,10 +233,18 @@ class PassManager:
 
 
 def write_dump(directory: Path, position: int, entries: Sequence[str], target: Target, text: str) -> Path:
-    """Write the IR after entry `position` of a pipeline (0: before any) as ``03_fuse.mlir``, with its provenance."""
-    directory.mkdir(parents=True, exist_ok=True)
+    """Write the IR after entry `position` of a pipeline (0: before any) as ``03_fuse.mlir``, with its provenance.
+
+    Raises OptionValueError where the directory cannot be written.
+    """
     path = directory / _dump_name(position, entries)
-    path.write_text(f"{_provenance(position, entries, target)}\n{text}", encoding="utf-8")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{_provenance(position, entries, target)}\n{text}", encoding="utf-8")
+    except OSError as error:
+        raise OptionValueError(
+            f"dump_ir: {path} cannot be written ({error.strerror}); name a directory that can be"
+        ) from None
     return path
 
 

@@ -260,6 +260,12 @@ def good_ir(message: str) -> ModuleOp:
     return parse_ir(Path(found[1]).read_text())
 
 
+def test_dumps_that_cannot_be_written_are_refused_by_name(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OptionValueError, match=r"dump_ir: .*00_import\.mlir cannot be written"):
+        manager("test-rename{to=abs}", dump_dir=tmp_path / "file").run(parse_ir(TEXT))
+
+
 @pytest.mark.parametrize("dumps", [False, True])
 def test_a_pass_that_fails_is_named_with_the_last_good_ir(dumps, tmp_path):
     options = {"dump_dir": tmp_path} if dumps else {}
