@@ -213,6 +213,9 @@ def vector_norm(
 def norm(call: Call, x: SSAValue, order: int | float, dims: Dims) -> SSAValue:
     """The norm of real `order` over `dims`, which stay with size 1. Of order 0: how many elements are not zero."""
     build, dtype = call.build, dtype_of(x)
+    shape = shape_of(x)
+    if order != 0 and all(shape[d] == 1 for d in normal_dims(dims, len(shape))):
+        return build.map("abs", x)  # of one element, whose square may be infinite
     if order == 2:
         return build.map("sqrt", reduce(call, "sum", build.map("mul", x, x), dims))
     if order == 0:

@@ -169,13 +169,12 @@ def put(call: Call, x: SSAValue, index: SSAValue, source: SSAValue, accumulate: 
 @imports(aten.masked_scatter.default)
 def masked_scatter(call: Call, x: SSAValue, mask: SSAValue, source: SSAValue) -> SSAValue:
     """The n-th true element of the mask takes the n-th element of the source."""
-    build, count = call.build, product(shape_of(source))
-    refuse_if(isinstance(count, int) and count == 0, "a source without elements")
-    numel = product(call.shape)
+    build, numel = call.build, product(call.shape)
     flat = build.reshape(build.broadcast(mask, call.shape), [numel])
-    order = build.map("sub", build.scan("sum", build.cast(flat, "i64"), 0), call.value(1, "i64"))
-    order = build.where(flat, order, call.value(0, "i64"))
-    taken = build.gather(build.reshape(source, [count]), [order], [0], wrap=False)
+    # Where the mask is false, an element before the source is read: the source may have none of its own.
+    order = build.where(flat, build.scan("sum", build.cast(flat, "i64"), 0), call.value(0, "i64"))
+    padded = build.pad(build.reshape(source, [product(shape_of(source))]), [1], [0], 0)
+    taken = build.gather(padded, [order], [0], wrap=False)
     return build.where(
         build.reshape(flat, call.shape), build.reshape(taken, call.shape), build.broadcast(x, call.shape)
     )

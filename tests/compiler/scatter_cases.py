@@ -102,7 +102,7 @@ def put_cases() -> Iterator[Case]:
     yield case(aten.index_put.default, x(4, 0), [torch.tensor([1, 2])], x(2, 0))
     yield case(aten.index_put.default, x(4, 3), [torch.zeros(0, dtype=I64)], x(0, 3))
     yield case(aten.index_put.default, x(4, 3), [torch.tensor(2)], x(3))
-    yield case(aten.masked_scatter.default, x(4), torch.zeros(4, dtype=BOOL), x(0), reason="a source without elements")
+    yield case(aten.masked_scatter.default, x(4), torch.zeros(4, dtype=BOOL), x(0))
 
 
 def gradient_cases() -> Iterator[Case]:

@@ -54,7 +54,9 @@ Of each variant {every} in float32, bfloat16, int64 and bool went through AOTAut
 and up to {plan["compiled"]} of each dtype through the C++ kernels; in float32 backward as well, for random
 cotangents. Results are compared with eager's: the same bits or within an ulp, or an error against float64 of at most
 twice eager's own (three times for gradients) and two ulps; integers and bools the same; NaN and infinities in the same
-places. Random results are compared by shape, dtype, mean and spread, uninitialised ones by shape and dtype.
+places. A sample that fails this is wrong if most of five arguments next to it (each number moved to a neighbour of its
+dtype) fail it too: where a result has few numbers, a single rounding decides its error. Random results are compared by
+shape, dtype, mean and spread, uninitialised ones by shape and dtype.
 
 A variant is *native* when no graph of any of its samples, in any of these dtypes, leaves an op to ATen. Products,
 convolutions and attention that call a library through `tw.matmul`, `tw.conv` and `tw.attention` count as native.

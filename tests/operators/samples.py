@@ -134,6 +134,22 @@ def copies(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     return [made[id(x)] for x in tensors]
 
 
+def neighbours(tensors: Sequence[torch.Tensor], seed: int) -> list[torch.Tensor]:
+    """Copies in which each finite real number but 0 is a next one of its dtype, up or down by chance."""
+    generator = torch.Generator().manual_seed(seed)
+    made = copies(tensors)
+    for x in {x.untyped_storage()._cdata: x for x in made if _is_real(x)}.values():
+        flat = torch.empty(0, dtype=x.dtype).set_(x.untyped_storage())
+        up = torch.rand(flat.shape, generator=generator) < 0.5
+        moved = torch.nextafter(flat, torch.where(up, torch.inf, -torch.inf).to(x.dtype))
+        flat.copy_(torch.where(moved.isfinite() & flat.isfinite() & (flat != 0), moved, flat))
+    return made
+
+
+def _is_real(x: torch.Tensor) -> bool:
+    return x.layout is torch.strided and x.dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
+
 def widened(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """The tensors in float64 and complex128, those of other kinds as they are; leaves of autograd."""
     made: dict[int, torch.Tensor] = {}
