@@ -256,7 +256,8 @@ def index_add(
 ) -> SSAValue:
     base, place, source, axis = layers(call, x, dim, index, source)
     if alpha != 1:
-        source = call.narrow(call.build.map("mul", call.wide(source), call.wide(alpha)))
+        fn = "and" if call.dtype == "bool" else "mul"
+        source = call.narrow(call.build.map(fn, call.wide(source), call.wide(alpha)))
     return call.reshape(combined(call, "sum", base, [place], source, [axis]))
 
 

@@ -71,6 +71,10 @@ def layer_cases() -> Iterator[Case]:
             yield case(aten.index_fill.int_Scalar, base, dim, index - 1, 1)
             yield case(aten.index_fill.int_Tensor, base, dim, index, small(1, dtype=dtype)[0])
     yield case(aten.index_add.default, x(5, 3), 0, places(5, 4), x(4, 3), alpha=2.5)
+    for alpha in (False, True):
+        yield case(
+            aten.index_add.default, x(5, 3, dtype=BOOL), 0, places(5, 4), x(4, 3, dtype=BOOL), alpha=alpha
+        )
     yield case(aten.index_add.default, torch.tensor(1.0), 0, torch.tensor([0]), torch.tensor(2.0))
     yield case(aten.index_add.default, x(5, 3), 0, places(5, 0), x(0, 3))
     yield case(aten.index_add.default, x(5, 0), 0, places(5, 4), x(4, 0))
