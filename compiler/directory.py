@@ -56,7 +56,7 @@ def _write_program(compilation: AnyCompilation, directory: Path) -> list[Path]:
         texts = [text for stage, text in compilation.stages.items() if stage != LAST]
         entries = [row["entry"] for row in compilation.stats["passes"]]
         written += [
-            write_dump(directory, position, entries, compilation.target, text) for position, text in enumerate(texts)
+            write_dump(directory, position, entries, compilation.context.target, text) for position, text in enumerate(texts)
         ]
     if compilation.host_source:
         (directory / "host.py").write_text(compilation.host_source)

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,13 +96,8 @@ def _compile(
         static = [*weights, *range(count - len(constants), count)]
         host = HostProgram(module, functions, static)
     compilation = Compilation(
-        host=host, module=module, constants=constants, sources=sources, libraries=libraries, target=target,
-        fallbacks=fallbacks, remarks=context.remarks, manager=manager,
-        stats={
-            "kernels": [vars(k) for k in kernel_infos(kernels, target)], "fallbacks": fallbacks,
-            "passes": [record.as_dict() for record in records], "peak_bytes": peak(records),
-            "compile_seconds": clock.seconds, "statistics": context.statistics,
-        },
+        host=host, module=module, constants=constants, sources=sources, libraries=libraries, context=context,
+        fallbacks=fallbacks, seconds=clock.seconds, manager=manager, records=records,
     )
     if manager.verifier is not None:
         # Kernel emission is a stage like any other: the program against the IR it was printed from.
@@ -122,12 +118,16 @@ def load_compilation(parts: Mapping[str, Any]) -> Compilation:
     constants = list(parts["constants"])
     count = len(argument_types(module))
     static = list(range(count - len(constants), count))
-    return Compilation(
+    stats = parts["stats"]
+    context = PassContext(target, parts["options"], statistics=stats["statistics"])
+    context.remarks = [Remark(r["pass_name"], r["kind"], r["message"], tuple(r["lines"])) for r in parts["remarks"]]
+    compilation = Compilation(
         host=HostProgram(module, functions, static), module=module, constants=constants, sources=list(parts["sources"]),
-        libraries=list(parts["libraries"]), target=target, fallbacks=parts["stats"]["fallbacks"],
-        remarks=[Remark(r["pass_name"], r["kind"], r["message"], tuple(r["lines"])) for r in parts["remarks"]],
-        manager=None, stats=parts["stats"], stage_texts=dict(parts["stages"]),
+        libraries=list(parts["libraries"]), context=context, fallbacks=stats["fallbacks"],
+        seconds=stats["compile_seconds"], stage_texts=dict(parts["stages"]),
     )
+    compilation.stats = stats
+    return compilation
 
 
 @dataclass(frozen=True)
@@ -153,11 +153,11 @@ class Compilation:
     constants: list[torch.Tensor]
     sources: list[str]
     libraries: list[Path]
-    target: Target
+    context: PassContext
     fallbacks: list[dict[str, Any]]
-    remarks: list[Remark]
-    manager: PassManager | None
-    stats: dict[str, Any]
+    seconds: dict[str, float]  # by phase
+    manager: PassManager | None = None  # of what was compiled in this process
+    records: Sequence[PassRecord] = ()
     stage_texts: dict[str, str] = field(default_factory=dict)
     parts: Mapping[str, AnyCompilation] = field(default_factory=dict)  # none: it is one program
 
@@ -184,8 +184,23 @@ class Compilation:
         return self.host.source
 
     @property
+    def remarks(self) -> list[Remark]:
+        """The decisions that passes took."""
+        return self.context.remarks
+
+    @cached_property
     def kernels(self) -> list[KernelInfo]:
-        return kernel_infos([op for op in self.module.body.block.ops if isinstance(op, tile.KernelOp)], self.target)
+        kernels = [op for op in self.module.body.block.ops if isinstance(op, tile.KernelOp)]
+        return kernel_infos(kernels, self.context.target)
+
+    @cached_property
+    def stats(self) -> dict[str, Any]:
+        """What the compilation did, as plain data. Made when asked for: running the model needs nothing of it."""
+        return {
+            "kernels": [vars(kernel) for kernel in self.kernels], "fallbacks": self.fallbacks,
+            "passes": [record.as_dict() for record in self.records], "peak_bytes": peak(self.records),
+            "compile_seconds": self.seconds, "statistics": self.context.statistics,
+        }
 
 
 class Clock:
