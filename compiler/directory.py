@@ -48,7 +48,7 @@ def write_directory(model: CompiledModel, directory: Path, name: str) -> list[Pa
 
 def _write_program(compilation: AnyCompilation, directory: Path) -> list[Path]:
     """The IR, the kernels and the host program; those of the parts of a model in folders of their names."""
-    from .pipeline import Compilation
+    from .compilation import Compilation
 
     directory.mkdir(exist_ok=True)
     written = [path for name, part in compilation.parts.items() for path in _write_program(part, directory / name)]
@@ -56,7 +56,7 @@ def _write_program(compilation: AnyCompilation, directory: Path) -> list[Path]:
         texts = [text for stage, text in compilation.stages.items() if stage != LAST]
         entries = [row["entry"] for row in compilation.stats["passes"]]
         written += [
-            write_dump(directory, position, entries, compilation.context.target, text) for position, text in enumerate(texts)
+            write_dump(directory, position, entries, compilation.target, text) for position, text in enumerate(texts)
         ]
     if compilation.host_source:
         (directory / "host.py").write_text(compilation.host_source)

@@ -17,8 +17,8 @@ from .logs import log, log_compilation
 from .options import Options
 
 if TYPE_CHECKING:
+    from .compilation import Compilation
     from .parts import PartedCompilation
-    from .pipeline import Compilation
 
 
 class AtenGraph:
