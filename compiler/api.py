@@ -189,8 +189,7 @@ def compile(
     exported = export_graph(model, args, kwargs, dynamic_shapes)
     seconds = time.perf_counter() - started
     compilation = compile_or_fall_back(exported.graph_module, settled, inputs=exported.example_inputs)
-    phases = compilation.stats.get("compile_seconds", {})
-    compilation.stats["compile_seconds"] = {"export": seconds, **phases}
+    compilation.seconds = {"export": seconds, **compilation.seconds}
     return CompiledModel(compilation, exported.signature, exported.constants, settled.as_dict())
 
 

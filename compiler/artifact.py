@@ -4,7 +4,8 @@ Members (stored, not compressed; every one but the manifest is listed there with
 
     manifest.json            versions, target, options, signature, what each constant is, statistics, remarks
     weights.safetensors      each distinct storage once
-    prog.mlir                the program: buffers, launches, library calls; the host program is rebuilt from it
+    program.json             the program as plain data (`ir/plain.py`): the host program is rebuilt from it
+    prog.mlir                the same as text, for reading: buffers, launches, library calls
     stages/03_fuse.mlir      the IR after each pass, for reading
     kernels/*.cpp, *.so      sources for reading, and the built kernels
     host.py                  the host program, for reading
@@ -33,20 +34,23 @@ from safetensors.torch import load_file
 
 from tilewright.ir.dtypes import BY_TORCH_NAME, DTYPES
 from tilewright.ir.errors import ArtifactError
+from tilewright.ir.plain import to_plain
 from tilewright.ir.target import host_cpu, target
 from tilewright.ir.version import VERSION
+from tilewright.passes.base import Remark
 
 from .signature import Signature
 
 if TYPE_CHECKING:
+    from .compilation import Compilation
     from .fallback import AnyCompilation
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST = "manifest.json"
 _LAST = "prog"  # the name of the last stage, which is a member of its own
 _MANIFEST_LIMIT = 64 << 20  # bytes; a manifest of a large model has under 1 MiB
 _MEMBER = re.compile(
-    r"weights\.safetensors|prog\.mlir|host\.py|stages/\d\d_[A-Za-z0-9_.-]+\.mlir|kernels/[A-Za-z0-9_][A-Za-z0-9_.-]*\.(cpp|so)"
+    r"weights\.safetensors|program\.json|prog\.mlir|host\.py|stages/\d\d_[A-Za-z0-9_.-]+\.mlir|kernels/[A-Za-z0-9_][A-Za-z0-9_.-]*\.(cpp|so)"
 )
 
 
@@ -62,7 +66,9 @@ def save(
     `captured` are the model's own tensors by name: constants of the program take their names in the file from it.
     Raises ArtifactError where there is nothing to save, or where `path` cannot be written.
     """
-    if not compilation.prog_text:
+    from .compilation import Compilation
+
+    if not isinstance(compilation, Compilation):
         reason = getattr(compilation, "reason", "the model has no program")
         raise ArtifactError(f"an artifact holds one program, and {reason}")
     name_of = {_identity(tensor): name for name, tensor in captured.items()}
@@ -148,7 +154,7 @@ def _check_seal(file: IO[bytes], archive: zipfile.ZipFile, path: Path) -> None:
 
 def load(path: Path) -> tuple[AnyCompilation, Signature, dict[str, torch.Tensor], dict[str, Any]]:
     """What `save` was given. Raises ArtifactError, naming what differs, before any of the file's code is loaded."""
-    from .pipeline import load_compilation
+    from .compilation import load_compilation
 
     directory = tempfile.TemporaryDirectory(prefix="tilewright-")
     folder = Path(directory.name)
@@ -159,29 +165,35 @@ def load(path: Path) -> tuple[AnyCompilation, Signature, dict[str, torch.Tensor]
         rows = [*manifest["constants"], *manifest["mutated"]]
         # At once, so that what the model changes is what the program reads.
         tensors = unpack_tensors(rows, load_file(folder / "weights.safetensors"))
-        prog_text = (folder / "prog.mlir").read_text()
         stages = {name: (folder / _stage_member(i, name)).read_text() for i, name in enumerate(manifest["stages"])}
         parts = {
-            "prog_text": prog_text,
-            "host_source": (folder / "host.py").read_text(),
-            "stages": {**stages, _LAST: prog_text},
+            "program": json.loads((folder / "program.json").read_text()),
             "sources": [file.read_text() for file in sorted((folder / "kernels").glob("*.cpp"))],
             "libraries": sorted((folder / "kernels").glob("*.so")),
             "constants": tensors[: len(manifest["constants"])],
-            **{key: manifest[key] for key in ("stats", "remarks", "options")},
+            "weights": (),
+            "fallbacks": manifest["stats"]["fallbacks"],
+            "options": manifest["options"],
         }
     except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
         raise ArtifactError(f"{path}: the artifact's parts do not fit together: {error}") from None
     compilation = load_compilation(parts)
+    compilation.stages = {**stages, _LAST: (folder / "prog.mlir").read_text()}
+    compilation.stats = manifest["stats"]
+    compilation.seconds = manifest["stats"]["compile_seconds"]
+    compilation.remarks = [
+        Remark(row["pass_name"], row["kind"], row["message"], tuple(row["lines"])) for row in manifest["remarks"]
+    ]
     # The libraries stay open by their path in some debuggers and profilers: keep the folder as long as the program.
     weakref.finalize(compilation, directory.cleanup)
     captured = {row["name"]: tensor for row, tensor in zip(rows, tensors)}
     return compilation, signature, captured, manifest["options"]
 
 
-def _members(compilation: AnyCompilation, weights: bytes) -> dict[str, bytes]:
+def _members(compilation: Compilation, weights: bytes) -> dict[str, bytes]:
     members = {
         "weights.safetensors": weights,
+        "program.json": json.dumps(to_plain(compilation.module)).encode(),
         "prog.mlir": compilation.prog_text.encode(),
         "host.py": compilation.host_source.encode(),
     }

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch._dynamo.backends.common import aot_autograd
+from torch._functorch._aot_autograd.schemas import SerializableAOTDispatchCompiler
 from torch._guards import tracing
 from torch.utils._python_dispatch import _disable_current_modes
 
-from .decompositions import backend_table
 from .fallback import compile_or_fall_back
+from .kept import KeptProgram, is_kept, keeping
 from .options import Options
-from .randomness import partition
 
 if TYPE_CHECKING:
     from .fallback import AnyCompilation
@@ -39,35 +40,54 @@ def tilewright(
     """
     settled = Options.make(options, mode=mode)
 
-    def forward(graph: torch.fx.GraphModule, inputs: Sequence[Any]) -> Callable[[list[Any]], Sequence[Any]]:
+    def forward(graph: torch.fx.GraphModule, inputs: Sequence[Any]) -> KeptProgram:
         # AOTAutograd calls with its fake-tensor mode on, under which nothing could be computed (verify="numeric" does).
         with _disable_current_modes():
             compilation = compile_or_fall_back(graph, settled)
-        _made.append(weakref.ref(compilation))
-        return _boxed(compilation)
+        remember(compilation)
+        return KeptProgram(compilation)
 
-    def backward(graph: torch.fx.GraphModule, inputs: Sequence[Any]) -> Callable[[list[Any]], Sequence[Any]]:
+    def backward(graph: torch.fx.GraphModule, inputs: Sequence[Any]) -> KeptProgram:
         # What the tracing context says about inputs (which of them are weights) is about the forward graph.
         with tracing(None):
             return forward(graph, inputs)
 
+    def split(*args: Any, **kwargs: Any) -> Any:
+        from .randomness import partition
+
+        return partition(*args, counter=settled.rng == "counter", **kwargs)
+
+    kept = is_kept(settled, example_inputs)
     compile_both = aot_autograd(
-        fw_compiler=forward, bw_compiler=backward, decompositions=backend_table(),
-        partition_fn=partial(partition, counter=settled.rng == "counter"), keep_inference_input_mutations=True,
+        fw_compiler=SerializableAOTDispatchCompiler(KeptProgram, forward) if kept else forward, bw_compiler=backward,
+        decompositions=Decompositions(), partition_fn=split, keep_inference_input_mutations=True,
     )
-    return compile_both(graph_module, example_inputs)
+    with keeping(settled) if kept else nullcontext():
+        return compile_both(graph_module, example_inputs)
 
 
-def _boxed(compilation: AnyCompilation) -> Callable[[list[Any]], Sequence[Any]]:
-    """AOTAutograd's calling convention: one list, which the callee empties."""
+class Decompositions(Mapping[Any, Any]):
+    """`decompositions.backend_table`, from when tracing looks into it: a program that is kept is not traced."""
 
-    def run(args: list[Any]) -> Sequence[Any]:
-        results = compilation(*args)
-        args.clear()
-        return results
+    @cached_property
+    def table(self) -> Mapping[Any, Any]:
+        from .decompositions import backend_table
 
-    run._boxed_call = True  # type: ignore[attr-defined]
-    return run
+        return backend_table()
+
+    def __getitem__(self, op: Any) -> Any:
+        return self.table[op]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.table)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+
+def remember(compilation: AnyCompilation) -> None:
+    """Make a compilation known to `compilations`, for as long as it is alive."""
+    _made.append(weakref.ref(compilation))
 
 
 def compilations() -> list[AnyCompilation]:

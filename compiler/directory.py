@@ -48,7 +48,7 @@ def write_directory(model: CompiledModel, directory: Path, name: str) -> list[Pa
 
 def _write_program(compilation: AnyCompilation, directory: Path) -> list[Path]:
     """The IR, the kernels and the host program; those of the parts of a model in folders of their names."""
-    from .pipeline import Compilation
+    from .compilation import Compilation
 
     directory.mkdir(exist_ok=True)
     written = [path for name, part in compilation.parts.items() for path in _write_program(part, directory / name)]

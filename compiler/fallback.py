@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -16,8 +17,8 @@ from .logs import log, log_compilation
 from .options import Options
 
 if TYPE_CHECKING:
+    from .compilation import Compilation
     from .parts import PartedCompilation
-    from .pipeline import Compilation
 
 
 class AtenGraph:
@@ -39,16 +40,17 @@ class AtenGraph:
         self.sources: list[str] = []
         self.libraries: list[Path] = []
         self.prog_text = self.host_source = ""
-        self.stats: dict[str, Any] = {
-            "kernels": [],
-            "fallbacks": self.fallbacks,
-            "passes": [],
-            "peak_bytes": None,
-            "compile_seconds": {"failed": seconds},
-        }
+        self.seconds = {"failed": seconds}
 
     def __call__(self, *args: Any) -> list[Any]:
         return list(self._graph_module(*args))
+
+    @cached_property
+    def stats(self) -> dict[str, Any]:
+        return {
+            "kernels": [], "fallbacks": self.fallbacks, "passes": [], "peak_bytes": None,
+            "compile_seconds": self.seconds,
+        }
 
 
 AnyCompilation: TypeAlias = "Compilation | PartedCompilation | AtenGraph"

@@ -13,9 +13,11 @@ log = logging.getLogger("tilewright")
 
 def log_compilation(name: str, compilation: Any) -> None:
     """Tell the log about a finished compilation: a summary, then (at debug level) kernels, fallbacks and decisions."""
+    if not log.isEnabledFor(logging.INFO):
+        return
     kernels, fallbacks = compilation.kernels, compilation.fallbacks
     log.info("%s: %d kernels, %d calls left to ATen, %.2f s",
-             name, len(kernels), sum(f["count"] for f in fallbacks), total_seconds(compilation.stats))
+             name, len(kernels), sum(f["count"] for f in fallbacks), sum(compilation.seconds.values()))
     if not log.isEnabledFor(logging.DEBUG):
         return
     for kernel in kernels:
@@ -24,8 +26,3 @@ def log_compilation(name: str, compilation: Any) -> None:
         log.debug("ATen: %s x%d: %s", row["op"], row["count"], row["reason"])
     for remark in compilation.remarks:
         log.debug("%s %s: %s %s", remark.pass_name, remark.kind, remark.message, " ".join(remark.lines))
-
-
-def total_seconds(stats: dict[str, Any]) -> float:
-    """The seconds of all phases of a compilation."""
-    return float(sum(stats.get("compile_seconds", {}).values()))

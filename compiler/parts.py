@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,11 +77,25 @@ class PartedCompilation:
         between = ", ".join(dict.fromkeys(row["op"] for row in left)) or "calls that the IR does not express"
         self.reason = f"the model runs as {len(self.parts)} programs with Python between them ({between})"
         self.prog_text = ""
-        self.stats: dict[str, Any] = _merged_stats(self.parts, self.fallbacks, seconds)
+        self.seconds: dict[str, float] = _added([seconds, *(part.seconds for part in self.parts.values())])
 
     def __call__(self, *args: Any) -> list[Any]:
         results = self._outer(*args)
         return list(results) if isinstance(results, (tuple, list)) else [results]
+
+    @cached_property
+    def stats(self) -> dict[str, Any]:
+        """The statistics of all parts: lists one after the other, times added, peaks at their largest."""
+        stats = {name: part.stats for name, part in self.parts.items()}
+        peaks = [row["peak_bytes"] for row in stats.values() if row["peak_bytes"] is not None]
+        return {
+            "kernels": [{**row, "name": f"{name}/{row['name']}"} for name in stats for row in stats[name]["kernels"]],
+            "fallbacks": self.fallbacks,
+            "passes": [{**row, "part": name} for name in stats for row in stats[name]["passes"]],
+            "peak_bytes": max(peaks, default=None),
+            "compile_seconds": self.seconds,
+            "statistics": {name: row.get("statistics", {}) for name, row in stats.items()},
+        }
 
     @property
     def host_source(self) -> str:
@@ -116,25 +131,13 @@ class PartedCompilation:
         return [library for part in self.parts.values() for library in part.libraries]
 
 
-def _merged_stats(
-    parts: Mapping[str, AnyCompilation], fallbacks: list[dict[str, Any]], seconds: Mapping[str, float]
-) -> dict[str, Any]:
-    """The statistics of all parts: lists one after the other, times added, peaks at their largest."""
-    phases = dict(seconds)
-    for part in parts.values():
-        for phase, duration in part.stats["compile_seconds"].items():
-            phases[phase] = phases.get(phase, 0.0) + duration
-    peaks = [peak for part in parts.values() if (peak := part.stats["peak_bytes"]) is not None]
-    return {
-        "kernels": [
-            {**row, "name": f"{name}/{row['name']}"} for name, part in parts.items() for row in part.stats["kernels"]
-        ],
-        "fallbacks": fallbacks,
-        "passes": [{**row, "part": name} for name, part in parts.items() for row in part.stats["passes"]],
-        "peak_bytes": max(peaks, default=None),
-        "compile_seconds": phases,
-        "statistics": {name: part.stats.get("statistics", {}) for name, part in parts.items()},
-    }
+def _added(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """The seconds of each phase, over all rows."""
+    total: dict[str, float] = {}
+    for row in rows:
+        for phase, duration in row.items():
+            total[phase] = total.get(phase, 0.0) + duration
+    return total
 
 
 def _fallback_rows(left: Mapping[Node, str]) -> list[dict[str, Any]]:

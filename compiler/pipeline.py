@@ -4,39 +4,34 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from xdsl.dialects.builtin import ModuleOp
-from xdsl.dialects.func import FuncOp
 
 from tilewright.codegen import native
-from tilewright.codegen.cpp import print_files, print_kernel
+from tilewright.codegen.cpp import print_files
 from tilewright.codegen.host import HostProgram
 from tilewright.ir import prog, tile, tw
-from tilewright.ir.cost import kernel_cost, predicted_seconds
 from tilewright.ir.errors import OptionValueError, UnsupportedOpError
 from tilewright.ir.function import updated_arguments
 from tilewright.ir.interpreter import find_function
 from tilewright.ir.target import Target
 from tilewright.ir.target import target as find_target
-from tilewright.ir.text import file_lines, parse_ir, print_ir
-from tilewright.passes.base import PassContext, Remark
-from tilewright.passes.manager import PassManager, PassRecord
+from tilewright.ir.text import file_lines
+from tilewright.passes.base import PassContext
+from tilewright.passes.manager import PassManager
 from tilewright.passes.pipelines import parse_pipeline
 
 from .blame import blaming, wrong_kernels, wrong_nodes
+from .compilation import Compilation, History, load_functions, static_positions
 from .importer import import_graph
 from .importer.fallback import LIBRARY
 from .options import Options
 from .randomness import counter_based
-
-if TYPE_CHECKING:
-    from .fallback import AnyCompilation
 
 
 def compile_graph(
@@ -90,17 +85,10 @@ def _compile(
     with clock.phase("build"):
         functions, libraries = build(sources, target)
     with clock.phase("host"):
-        count = len(argument_types(module))
-        static = [*weights, *range(count - len(constants), count)]
-        host = HostProgram(module, functions, static)
+        host = HostProgram(module, functions, static_positions(module, weights, constants))
     compilation = Compilation(
         host=host, module=module, constants=constants, sources=sources, libraries=libraries, target=target,
-        fallbacks=fallbacks, remarks=context.remarks, manager=manager,
-        stats={
-            "kernels": [vars(k) for k in kernel_infos(kernels, target)], "fallbacks": fallbacks,
-            "passes": [record.as_dict() for record in records], "peak_bytes": peak(records),
-            "compile_seconds": clock.seconds, "statistics": context.statistics,
-        },
+        weights=weights, fallbacks=fallbacks, seconds=clock.seconds, history=lambda: History(manager, records),
     )
     if manager.verifier is not None:
         # Kernel emission is a stage like any other: the program against the IR it was printed from.
@@ -111,80 +99,6 @@ def _compile(
                 lambda _: with_updates(compilation, module, free), "kernel emission"
             )
     return compilation
-
-
-def load_compilation(parts: Mapping[str, Any]) -> Compilation:
-    """A compilation from an artifact's parts: nothing is compiled or imported again."""
-    module = parse_ir(parts["prog_text"], "prog.mlir")
-    target = find_target(parts["options"].get("target"))
-    functions = load_functions(parts["libraries"], parts["sources"], target)
-    constants = list(parts["constants"])
-    count = len(argument_types(module))
-    static = list(range(count - len(constants), count))
-    return Compilation(
-        host=HostProgram(module, functions, static), module=module, constants=constants, sources=list(parts["sources"]),
-        libraries=list(parts["libraries"]), target=target, fallbacks=parts["stats"]["fallbacks"],
-        remarks=[Remark(r["pass_name"], r["kind"], r["message"], tuple(r["lines"])) for r in parts["remarks"]],
-        manager=None, stats=parts["stats"], stage_texts=dict(parts["stages"]),
-    )
-
-
-@dataclass(frozen=True)
-class KernelInfo:
-    """A kernel for people: where it comes from, what it moves and computes for its traced sizes, its source."""
-
-    name: str
-    kind: str
-    lines: list[str]
-    schedule: dict[str, Any]
-    bytes: int
-    flops: int
-    predicted_s: float
-    source: str
-
-
-@dataclass
-class Compilation:
-    """A compiled graph. Calling it runs the program on the graph's inputs (tensors and ints) and gives its outputs."""
-
-    host: HostProgram
-    module: ModuleOp
-    constants: list[torch.Tensor]
-    sources: list[str]
-    libraries: list[Path]
-    target: Target
-    fallbacks: list[dict[str, Any]]
-    remarks: list[Remark]
-    manager: PassManager | None
-    stats: dict[str, Any]
-    stage_texts: dict[str, str] = field(default_factory=dict)
-    parts: Mapping[str, AnyCompilation] = field(default_factory=dict)  # none: it is one program
-
-    def __call__(self, *args: Any) -> list[Any]:
-        return self.host(*args, *self.constants)
-
-    @property
-    def stages(self) -> dict[str, str]:
-        """The IR after the import and after each pass; the last is also known as ``prog``. Made when asked for."""
-        if not self.stage_texts and self.manager is not None:
-            for position, name, module in self.manager.replay():
-                unique = name if name not in self.stage_texts else f"{name} ({position})"
-                self.stage_texts[unique] = print_ir(module)
-            self.stage_texts["prog"] = self.prog_text
-        return self.stage_texts
-
-    @property
-    def prog_text(self) -> str:
-        return print_ir(self.module)
-
-    @property
-    def host_source(self) -> str:
-        """The Python text of the host program."""
-        return self.host.source
-
-    @property
-    def kernels(self) -> list[KernelInfo]:
-        return kernel_infos([op for op in self.module.body.block.ops if isinstance(op, tile.KernelOp)], self.target)
 
 
 class Clock:
@@ -218,20 +132,6 @@ def build(sources: Sequence[str], target: Target) -> tuple[dict[str, Any], list[
     """The kernels of the sources, loaded, and the libraries they are in."""
     libraries = native.build_all(sources, target)
     return load_functions(libraries, sources, target), libraries
-
-
-def load_functions(libraries: Sequence[Path], sources: Sequence[str], target: Target) -> dict[str, Any]:
-    """Every kernel of the libraries, by name; `sources` are their texts, in the same order."""
-    functions: dict[str, Any] = {}
-    for library, source in zip(libraries, sources):
-        functions |= native.load_library(library, source, target)
-    return functions
-
-
-def argument_types(module: ModuleOp) -> list[Any]:
-    """The types of the function's arguments."""
-    function = next(op for op in module.body.block.ops if isinstance(op, FuncOp))
-    return [arg.type for arg in function.body.block.args]
 
 
 def static_inputs() -> list[int]:
@@ -299,21 +199,4 @@ def with_updates(call: Callable[..., Any], module: ModuleOp, inputs: Sequence[An
     return results + [copies[i] for i in positions]
 
 
-def kernel_infos(kernels: Sequence[tile.KernelOp], target: Target) -> list[KernelInfo]:
-    infos = []
-    for kernel in kernels:
-        cost = kernel_cost(kernel)
-        infos.append(
-            KernelInfo(
-                kernel.sym_name.data, kernel.kind.data, file_lines(kernel.location), {}, cost.bytes_moved, cost.flops,
-                predicted_seconds(cost, target), print_kernel(kernel),
-            )
-        )
-    return infos
-
-
-def peak(records: Sequence[PassRecord]) -> int | None:
-    return records[-1].after.peak_bytes if records else None
-
-
-__all__ = ["Compilation", "KernelInfo", "compile_graph", "load_compilation"]
+__all__ = ["Compilation", "compile_graph"]

@@ -226,9 +226,9 @@ class ArenaType(ParametrizedAttribute, TypeAttribute):
 
 
 class _ElementType(ParametrizedAttribute, TypeAttribute):
-    """A type with one parameter, the dtype of an element."""
+    """A type with one parameter, the dtype of an element. Each states it itself: types compare by their own fields."""
 
-    element: StringAttr = param_def(BaseAttr(StringAttr))
+    element: StringAttr
 
     @classmethod
     def get(cls, dtype: str) -> Self:
@@ -252,6 +252,7 @@ class RefType(_ElementType):
     """`!tile.ref<bf16>`: a pointer to elements of one type."""
 
     name = "tile.ref"
+    element: StringAttr = param_def(BaseAttr(StringAttr))
 
 
 @irdl_attr_definition
@@ -259,6 +260,7 @@ class ValueType(_ElementType):
     """`!tile.value<f32>`: one element at the current point of the enclosing loops."""
 
     name = "tile.value"
+    element: StringAttr = param_def(BaseAttr(StringAttr))
 
 
 def contiguous_strides(shape: Sequence[IntExpr]) -> tuple[IntExpr, ...]:

@@ -15,8 +15,9 @@ A new pass is one file with one class::
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
 from xdsl.dialects.builtin import ModuleOp
@@ -32,23 +33,30 @@ class PassContext:
 
     `target` is a row of facts about the machine that the code is for. `sizes` are plausible values of symbols, for cost
     estimates only. `statistics` and `remarks` are what passes report (`remarks` go into the report and the explain
-    command: decisions taken and refused, with reasons).
+    command: decisions taken and refused, with reasons, put into words when they are asked for).
     """
 
     target: Target
     options: Mapping[str, Any] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)
     statistics: dict[str, Any] = field(default_factory=dict)
-    remarks: list[Remark] = field(default_factory=list)
+    decisions: list[Callable[[], Remark]] = field(default_factory=list)
 
-    def remark(self, pass_name: str, kind: str, message: str, lines: tuple[str, ...] = ()) -> None:
-        """Record a decision. `kind` is ``applied`` or ``rejected``."""
-        self.remarks.append(Remark(pass_name, kind, message, lines))
+    def remark(self, decision: Callable[[], Remark]) -> None:
+        """Record a decision: what makes the remark about it, and depends on nothing that passes change later."""
+        self.decisions.append(decision)
+
+    @cached_property
+    def remarks(self) -> list[Remark]:
+        """The decisions, in order. To be asked for when the passes have run."""
+        made = [decision() for decision in self.decisions]
+        self.decisions.clear()
+        return made
 
 
 @dataclass(frozen=True)
 class Remark:
-    """A decision of a pass, with the model's lines it concerns."""
+    """A decision of a pass, with the model's lines it concerns. `kind` is ``applied`` or ``rejected``."""
 
     pass_name: str
     kind: str

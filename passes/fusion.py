@@ -7,7 +7,7 @@ trial (`lowering/walk.py`), and its objection is the reason that the report show
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -21,13 +21,14 @@ from tilewright.ir.scalars import SCALARS
 from tilewright.ir.text import file_lines
 from tilewright.ir.types import DimsAttr
 
-from .base import Pass, PassContext, register
+from .base import Pass, PassContext, Remark, register
 from .fusion_graph import EXTERN_OPS, FusionGraph, argument_strides
 from .fusion_regions import RegionBuilder
 from .lowering.loops import AccessWalk
 from .lowering.names import region_location, region_name
 from .lowering.scatter import reads_what_it_overwrites, scatter_region, scatter_walks
 from .lowering.walk import CannotFuse, Domain, domain_for
+from .structure import Structure
 
 
 @register
@@ -67,11 +68,21 @@ SIBLING_WINDOW = 4
 """How many earlier readers of a value each reader is compared with."""
 
 
+@dataclass(frozen=True, eq=False)
 class Group:
-    """Compute ops that will be one kernel."""
+    """Compute ops that will be one kernel.
 
-    def __init__(self, ops: Iterable[Operation]):
-        self.ops: set[Operation] = set(ops)
+    A group does not change: two that are joined become a third one, so what was found out about a group stays true.
+    `ordered` are its ops and the free ones that they need, in program order, as are the `outputs`, which something
+    outside needs.
+    """
+
+    ops: set[Operation]
+    ordered: list[Operation]
+    inputs: Mapping[SSAValue, None]
+    outputs: list[SSAValue]
+    first: int
+    last: int
 
 
 class Fuser:
@@ -84,9 +95,14 @@ class Fuser:
         strides = [a for a in attribute if isinstance(a, DimsAttr)] if isinstance(attribute, ArrayAttr) else []
         self.graph = FusionGraph(self.block, argument_strides(self.block, strides))
         self.order = self.graph.order
-        self.groups: dict[Operation, Group] = {op: Group([op]) for op in self.graph.compute}
-        self.trials: dict[tuple[frozenset[Operation], frozenset[Operation]], str | None] = {}
+        self.groups: dict[Operation, Group] = {}
+        self.trials: dict[tuple[Group, Group], str | None] = {}
+        # Equal layers are walked once: what a walk found, by the structure of what it walked.
+        self.structure = Structure()
+        self.walks: dict[Hashable, tuple[float, Domain] | str] = {}
+        self.sizes: dict[SSAValue, int] = {}
         self.connect()
+        self.regroup([{op} for op in self.graph.compute])
 
     def connect(self) -> None:
         """Find the edges between ops that run: through free ops, from what computes a value to what reads it."""
@@ -100,50 +116,58 @@ class Fuser:
         for earlier, later in zip(self.graph.effects, self.graph.effects[1:]):
             self.readers.setdefault(earlier, []).append(later)
 
-    # Facts about groups
-    def members(self, op: Operation) -> set[Operation]:
-        return self.groups[op].ops if op in self.groups else {op}
+    # Groups
+    def regroup(self, groups: Iterable[set[Operation]]) -> None:
+        """Make the groups anew, of these ops: edges have changed."""
+        self.groups = {op: group for group in map(self.group, groups) for op in group.ops}
 
-    def outputs(self, ops: set[Operation]) -> list[SSAValue]:
-        """The values of a group that something outside needs, in program order."""
-        found: list[SSAValue] = []
-        for op in sorted(ops, key=self.order.__getitem__):
-            for result in op.results:
-                outside = any(reader not in ops for reader in self.readers.get(op, ()))
-                if outside or result in self.graph.demanded:
-                    found.append(result)
-        return found
+    def group(self, ops: set[Operation]) -> Group:
+        in_order = sorted(ops, key=self.order.__getitem__)
+        inputs = {v: None for op in in_order for v in self.sources[op] if v.owner not in ops}
+        outputs = self.needed_outside(ops, (result for op in in_order for result in op.results))
+        first, last = self.order[in_order[0]], self.order[in_order[-1]]
+        return Group(ops, self.graph.with_free(ops), inputs, outputs, first, last)
 
-    def inputs(self, ops: set[Operation]) -> list[SSAValue]:
-        found: dict[SSAValue, None] = {}
-        for op in sorted(ops, key=self.order.__getitem__):
-            for value in self.sources[op]:
-                if value.owner not in ops:
-                    found[value] = None
-        return list(found)
+    def joined(self, first: Group, second: Group) -> Group:
+        """The group of both groups' ops."""
+        ops = first.ops | second.ops
+        inputs = {v: None for v in (*first.inputs, *second.inputs) if v.owner not in ops}
+        given = sorted((*first.outputs, *second.outputs), key=lambda v: self.order[v.owner])  # type: ignore[index]
+        outputs = self.needed_outside(ops, given)
+        ordered = sorted({*first.ordered, *second.ordered}, key=self.order.__getitem__)
+        return Group(ops, ordered, inputs, outputs, min(first.first, second.first), max(first.last, second.last))
+
+    def needed_outside(self, ops: set[Operation], values: Iterable[SSAValue]) -> list[SSAValue]:
+        """Those of the values, results of `ops`, that something outside of `ops` needs."""
+        return [
+            value for value in values
+            if value in self.graph.demanded or any(r not in ops for r in self.readers.get(value.owner, ()))  # type: ignore[arg-type]
+        ]
 
     def size(self, value: SSAValue) -> int:
         """Bytes, with symbols at their hints."""
-        return hint(tw.tensor_type(value).nbytes, self.context.sizes)
+        if value not in self.sizes:
+            self.sizes[value] = hint(tw.tensor_type(value).nbytes, self.context.sizes)
+        return self.sizes[value]
 
-    def reaches(self, start: set[Operation], goal: set[Operation]) -> bool:
+    def reaches(self, start: Group, goal: Group) -> bool:
         """Whether a path leads from `start` to `goal` through an op of neither."""
-        limit = max(self.order[op] for op in goal)
-        stack = [r for op in start for r in self.readers.get(op, ()) if r not in start and r not in goal]
+        stack = [r for op in start.ops for r in self.readers.get(op, ()) if r not in start.ops and r not in goal.ops]
         seen: set[Operation] = set()
         while stack:
             op = stack.pop()
             if op in seen:
                 continue
-            members = self.members(op)
+            group = self.groups.get(op)
+            members = group.ops if group else {op}
             seen |= members
-            if min(self.order[m] for m in members) > limit:
+            if (group.first if group else self.order[op]) > goal.last:
                 continue
             for member in members:
                 for reader in self.readers.get(member, ()):
-                    if reader in goal:
+                    if reader in goal.ops:
                         return True
-                    if reader not in start:
+                    if reader not in start.ops:
                         stack.append(reader)
         return False
 
@@ -153,8 +177,7 @@ class Fuser:
             self.merge_producers()
             self.merge_siblings()
             self.repeat_cheap_producers()
-        groups = {id(g): g.ops for g in self.groups.values()}
-        RegionBuilder(self.graph, groups.values(), self.outputs).build()
+        RegionBuilder(self.graph, [(g.ops, g.outputs) for g in dict.fromkeys(self.groups.values())]).build()
 
     def merge_producers(self) -> None:
         """Join each group with the groups it reads from, in program order, the largest saving first."""
@@ -163,13 +186,8 @@ class Fuser:
             while joined:
                 joined = False
                 group = self.groups[op]
-                producers = {
-                    id(self.groups[v.owner]): self.groups[v.owner]
-                    for v in self.inputs(group.ops)
-                    if isinstance(v.owner, Operation) and v.owner in self.groups
-                }
-                ranked = sorted(producers.values(), key=lambda g: (-self.saving(g.ops, group.ops), self.first(g.ops)))
-                for producer in ranked:
+                producers = dict.fromkeys(self.groups[v.owner] for v in group.inputs if v.owner in self.groups)  # type: ignore[index]
+                for producer in sorted(producers, key=lambda g: (-self.saving(g, group), g.first)):
                     if self.try_merge(producer, group):
                         joined = True
                         break
@@ -181,7 +199,7 @@ class Fuser:
             for value in self.sources[op]:
                 by_input.setdefault(value, []).append(op)
         for readers in by_input.values():
-            groups = list({id(self.groups[op]): self.groups[op] for op in readers}.values())
+            groups = list(dict.fromkeys(self.groups[op] for op in readers))
             for place, second in enumerate(groups):
                 for earlier in range(max(0, place - SIBLING_WINDOW), place):
                     if self.try_siblings(groups[earlier], second):
@@ -192,57 +210,48 @@ class Fuser:
         """Join two groups that do not feed each other, if they iterate over the same shape."""
         if any(self.groups[next(iter(g.ops))] is not g for g in (first, second)):
             return False  # joined with others meanwhile
-        if self.domain(first.ops).shape != self.domain(second.ops).shape:
+        if self.domain(first).shape != self.domain(second).shape:
             return False
-        if self.reaches(first.ops, second.ops) or self.reaches(second.ops, first.ops):
+        if self.reaches(first, second) or self.reaches(second, first):
             return False
         if any(r in second.ops for op in first.ops for r in self.readers.get(op, ())):
             return False  # merge_producers has decided about these
         return self.try_merge(first, second)
 
-    def first(self, ops: set[Operation]) -> int:
-        return min(self.order[op] for op in ops)
+    def domain(self, group: Group) -> Domain:
+        return domain_for(group.ordered, group.outputs or [group.ordered[-1].results[0]])
 
-    def domain(self, ops: set[Operation]) -> Domain:
-        ordered = self.graph.with_free(ops)
-        return domain_for(ordered, self.outputs(ops) or [ordered[-1].results[0]])
-
-    def saving(self, producer: set[Operation], consumer: set[Operation]) -> int:
+    def saving(self, producer: Group, consumer: Group) -> int:
         """Bytes that need not be moved when the two are one kernel."""
-        shared = set(self.inputs(producer)) & set(self.inputs(consumer))
-        total = sum(self.size(v) for v in shared)
-        both = producer | consumer
-        after = set(self.outputs(both))
-        for value in self.outputs(producer):
-            if any(reader in consumer for reader in self.readers.get(value.owner, ())):  # type: ignore[arg-type]
-                total += self.size(value) * (1 if value in after else 2)
+        total = sum(self.size(v) for v in producer.inputs if v in consumer.inputs)
+        both = producer.ops | consumer.ops
+        for value in producer.outputs:
+            if any(reader in consumer.ops for reader in self.readers.get(value.owner, ())):  # type: ignore[arg-type]
+                total += self.size(value) * (1 if self.needed_outside(both, [value]) else 2)
         return total
 
     def try_merge(self, producer: Group, consumer: Group) -> bool:
-        both = producer.ops | consumer.ops
-        key = frozenset(producer.ops), frozenset(consumer.ops)
-        if key not in self.trials:
-            self.trials[key] = self.objection(producer.ops, consumer.ops)
-            self.report(producer.ops, consumer.ops, self.trials[key])
-        if self.trials[key] is not None:
+        both = None
+        if (producer, consumer) not in self.trials:
+            both = self.joined(producer, consumer)
+            objection = self.trials[producer, consumer] = self.objection(producer, consumer, both)
+            self.report(producer.ops, consumer.ops, objection)
+        if self.trials[producer, consumer] is not None:
             return False
-        merged = Group(both)
-        for op in both:
-            self.groups[op] = merged
+        both = both or self.joined(producer, consumer)
+        self.groups.update(dict.fromkeys(both.ops, both))
         return True
 
-    def objection(self, producer: set[Operation], consumer: set[Operation]) -> str | None:
-        """Why the two groups must not be one kernel, or None."""
-        both = producer | consumer
-        if len(both) > self.options.max_ops:
+    def objection(self, producer: Group, consumer: Group, both: Group) -> str | None:
+        """Why the two groups must not be one kernel, which is `both`; None if nothing speaks against it."""
+        if len(both.ops) > self.options.max_ops:
             return f"more than {self.options.max_ops} ops"
         if self.reaches(producer, consumer):
             return "something that runs between them needs the first and feeds the second"
-        outputs = self.outputs(both)
-        if len(self.inputs(both)) + len(outputs) > self.options.max_pointers:
+        if len(both.inputs) + len(both.outputs) > self.options.max_pointers:
             return f"more than {self.options.max_pointers} tensors in one kernel"
         try:
-            extra, domain = self.trial(both, outputs)
+            extra, domain = self.trial(both.ordered, both.outputs)
         except CannotFuse as reason:
             return str(reason)
         saved = self.saving(producer, consumer)
@@ -250,7 +259,7 @@ class Fuser:
         rows = hint(product(a.extent for a in domain.rows), self.context.sizes)
         if domain.cols and rows < target.cores:
             alone = self.domain(producer)
-            if not alone.cols and sum(map(self.size, self.inputs(producer))) > target.l2_bytes:
+            if not alone.cols and sum(map(self.size, producer.inputs)) > target.l2_bytes:
                 return "the reduction has too few rows to keep all cores at the producer's work"
         gain = saved / target.cache_bandwidth + target.launch_seconds
         before = self.extra_work(producer) + self.extra_work(consumer)
@@ -259,9 +268,23 @@ class Fuser:
             return f"it would compute {extra - before:.3g} flops again to save {saved} bytes"
         return None
 
-    def trial(self, ops: set[Operation], outputs: Sequence[SSAValue]) -> tuple[float, Domain]:
+    def trial(self, ordered: Sequence[Operation], outputs: Sequence[SSAValue]) -> tuple[float, Domain]:
         """Walk the kernel; the flops that it would spend beyond one evaluation of each element. Raises CannotFuse."""
-        ordered = self.graph.with_free(ops)
+        if any(isinstance(op, tw.ScatterOp) for op in ordered):  # depends on which arguments the function updates
+            return self.walk(ordered, outputs)
+        key = self.structure.key(ordered, outputs)
+        if key not in self.walks:
+            try:
+                self.walks[key] = self.walk(ordered, outputs)
+            except CannotFuse as reason:
+                self.walks[key] = str(reason)
+        found = self.walks[key]
+        if isinstance(found, str):
+            raise CannotFuse(found)
+        return found
+
+    def walk(self, ordered: Sequence[Operation], outputs: Sequence[SSAValue]) -> tuple[float, Domain]:
+        """`trial` of what has not been walked before."""
         scatter = scatter_region(ordered, outputs)
         if scatter is not None:
             if reads_what_it_overwrites(scatter):
@@ -287,9 +310,9 @@ class Fuser:
             extra += max(0, evaluations - needed) * SCALARS[op.fn.data].cost
         return extra
 
-    def extra_work(self, ops: set[Operation]) -> float:
+    def extra_work(self, group: Group) -> float:
         try:
-            return self.trial(ops, self.outputs(ops))[0]
+            return self.trial(group.ordered, group.outputs)[0]
         except CannotFuse:
             return 0.0
 
@@ -298,23 +321,22 @@ class Fuser:
         for op in sorted(self.graph.compute, key=lambda o: -self.order[o]):
             if op not in self.groups:
                 continue  # repeated with a later op
-            group = self.groups[op].ops
+            group = self.groups[op]
             cone = self.cone(op)
-            readers = [r for o in cone for r in self.readers.get(o, ()) if r not in group]
+            readers = [r for o in cone for r in self.readers.get(o, ()) if r not in group.ops]
             if not readers or any(r not in self.groups for r in readers):
                 continue
             once = (tw.ReduceOp, tw.ScanOp, tw.ScatterOp)
             if any(isinstance(o, once) or o.results[0] in self.graph.demanded for o in cone):
                 continue
-            outside = list({id(self.groups[r]): self.groups[r].ops for r in readers}.values())
+            outside = list(dict.fromkeys(self.groups[r] for r in readers))
             if self.pays_to_repeat(cone, group, outside):
-                self.remark("applied", f"{self.describe(cone)} is computed in each kernel that reads it", cone)
-                self.groups[op].ops -= cone
-                for freed in cone:
-                    del self.groups[freed]
+                self.report_repeated(cone)
                 self.graph.free |= cone  # from now on part of whoever reads it
                 self.graph.compute -= cone
                 self.connect()
+                left = [g.ops - cone if g is group else g.ops for g in dict.fromkeys(self.groups.values())]
+                self.regroup(filter(None, left))
 
     def cone(self, op: Operation) -> set[Operation]:
         """What `op` is computed from within its group, itself included."""
@@ -328,33 +350,32 @@ class Fuser:
                 stack += [v.owner for v in self.sources[current] if v.owner in group]  # type: ignore[misc]
         return found
 
-    def pays_to_repeat(self, cone: set[Operation], group: set[Operation], outside: list[set[Operation]]) -> bool:
+    def pays_to_repeat(self, cone: set[Operation], group: Group, outside: list[Group]) -> bool:
         """Whether `outside`, groups that read values of `cone`, should compute them instead; `group` holds the cone."""
         target = self.context.target
-        inputs = self.inputs(cone)
-        written = [v for v in self.outputs(group) if v.owner in cone]
-        rest = group - cone
+        inputs = self.group(cone).inputs
+        written = [v for v in group.outputs if v.owner in cone]
+        rest = group.ops - cone
         saved = sum(map(self.size, written)) + (0 if rest else sum(map(self.size, inputs)))
         for reader in outside:
-            reads = self.inputs(reader)
-            saved += sum(self.size(v) for v in written if v in reads)
-            saved -= sum(self.size(v) for v in inputs if v not in reads)
+            saved += sum(self.size(v) for v in written if v in reader.inputs)
+            saved -= sum(self.size(v) for v in inputs if v not in reader.inputs)
         gain = saved / target.cache_bandwidth + (0 if rest else target.launch_seconds)
         if gain <= 0:
             return False
         extra = (len(outside) - (not rest)) * self.work(cone)
         try:
             for reader in outside:
-                both = cone | reader
-                if len(both) > self.options.max_ops:
+                both = self.group(cone | reader.ops)
+                if len(both.ops) > self.options.max_ops:
                     raise CannotFuse(f"more than {self.options.max_ops} ops")
-                if len(self.inputs(both)) + len(self.outputs(reader)) > self.options.max_pointers:
+                if len(both.inputs) + len(reader.outputs) > self.options.max_pointers:
                     raise CannotFuse(f"more than {self.options.max_pointers} tensors in one kernel")
-                extra += self.trial(both, self.outputs(reader))[0] - self.extra_work(reader)
+                extra += self.trial(both.ordered, reader.outputs)[0] - self.extra_work(reader)
             if rest:
-                self.trial(group, [v for v in self.outputs(group) if v not in written])
+                self.trial(group.ordered, [v for v in group.outputs if v not in written])
         except CannotFuse as reason:
-            self.report(cone, outside[0], f"not computed twice: {reason}")
+            self.report(cone, outside[0].ops, f"not computed twice: {reason}")
             return False
         return extra / (target.peak_flops / 4) <= gain
 
@@ -366,15 +387,19 @@ class Fuser:
 
     # Reports
     def report(self, producer: set[Operation], consumer: set[Operation], reason: str | None) -> None:
-        names = f"{self.describe(producer)} and {self.describe(consumer)}"
-        if reason is None:
-            self.remark("applied", f"{names}: one kernel", producer | consumer)
-        else:
-            self.remark("rejected", f"{names}: {reason}", producer | consumer)
+        kind, what = ("applied", "one kernel") if reason is None else ("rejected", reason)
+        self.remark(kind, lambda: f"{self.describe(producer)} and {self.describe(consumer)}: {what}",
+                    producer | consumer)
+
+    def report_repeated(self, cone: set[Operation]) -> None:
+        self.remark("applied", lambda: f"{self.describe(cone)} is computed in each kernel that reads it", cone)
 
     def describe(self, ops: set[Operation]) -> str:
         return region_name(sorted(ops, key=self.order.__getitem__))
 
-    def remark(self, kind: str, message: str, ops: set[Operation]) -> None:
-        lines = file_lines(region_location(sorted(ops, key=self.order.__getitem__)))
-        self.context.remark("fuse", kind, message, tuple(lines))
+    def remark(self, kind: str, message: Callable[[], str], ops: set[Operation]) -> None:
+        def make() -> Remark:
+            lines = file_lines(region_location(sorted(ops, key=self.order.__getitem__)))
+            return Remark("fuse", kind, message(), tuple(lines))
+
+        self.context.remark(make)

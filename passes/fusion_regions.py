@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 
 from xdsl.ir import Block, Operation, SSAValue
 
@@ -15,15 +15,13 @@ from .lowering.names import region_location
 
 
 class RegionBuilder:
-    """Rewrites a function. `groups` are the ops of each region; `outputs` says which values of one others need."""
+    """Rewrites a function. `groups` are the ops of each region, and which of their values others need."""
 
-    def __init__(
-        self, graph: FusionGraph, groups: Iterable[set[Operation]], outputs: Callable[[set[Operation]], list[SSAValue]]
-    ):
+    def __init__(self, graph: FusionGraph, groups: Sequence[tuple[set[Operation], list[SSAValue]]]):
         self.graph = graph
         self.block = graph.block
-        self.groups = list(groups)
-        self.outputs = outputs
+        self.groups = [ops for ops, _ in groups]
+        self.outputs = {op: outputs for ops, outputs in groups for op in ops}
 
     def build(self) -> None:
         order = self.graph.order
@@ -92,7 +90,7 @@ class RegionBuilder:
 
     def region(self, ops: set[Operation], values: dict[SSAValue, SSAValue]) -> tw.FusedOp:
         ordered = self.graph.with_free(ops)
-        outputs = self.outputs(ops)
+        outputs = self.outputs[next(iter(ops))]
         inner = dict(values)
         body = Block()
         for op in ordered:

@@ -12,7 +12,8 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -64,16 +65,29 @@ class Measure:
 
 @dataclass(frozen=True)
 class PassRecord:
-    """What one pass did. `seconds` is the pass alone, `verify_seconds` the checks after it; `dump` the file, if any."""
+    """What one pass did. `seconds` is the pass alone, `verify_seconds` the checks after it; `dump` the file, if any.
+
+    `measures` gives the measures of the module as it came and after each pass, of which this one is number `position`.
+    """
 
     name: str
     entry: str
     numerics: str
     seconds: float
     verify_seconds: float
-    before: Measure
-    after: Measure
+    position: int
+    measures: Callable[[], Sequence[Measure]] = field(repr=False, compare=False)
     dump: str | None = None
+
+    @property
+    def before(self) -> Measure:
+        """The module before the pass. Measured when it is asked for: the passes run once more for that."""
+        return self.measures()[self.position - 1]
+
+    @property
+    def after(self) -> Measure:
+        """The module after the pass."""
+        return self.measures()[self.position]
 
     def as_dict(self) -> dict[str, Any]:
         """The record as plain data: ``ops_before``, ``ops_after``, and so on for each measure."""
@@ -134,8 +148,6 @@ class PassManager:
         if self.observer is not None:
             self.observer(0, "import", module)
         records: list[PassRecord] = []
-        sizes = dict(self.context.sizes)
-        before = Measure.of(module, sizes)
         stage = stage_of(module)
         for position, item in enumerate(self.passes, 1):
             started = time.perf_counter()
@@ -144,7 +156,6 @@ class PassManager:
                 finished = time.perf_counter()
                 stage = self._check_after(module, item, stage)
                 verified = time.perf_counter()
-                after = Measure.of(module, sizes)
             except MemoryError:
                 raise  # says nothing about the pass, and telling more about it takes memory
             except Exception as error:
@@ -154,12 +165,17 @@ class PassManager:
                 self.observer(position, pass_text(item), module)
             records.append(
                 PassRecord(
-                    item.name, pass_text(item), item.numerics, finished - started, verified - finished, before, after,
-                    str(dump) if dump else None,
+                    item.name, pass_text(item), item.numerics, finished - started, verified - finished, position,
+                    lambda: self.measures, str(dump) if dump else None,
                 )
             )
-            before = after
         return records
+
+    @cached_property
+    def measures(self) -> list[Measure]:
+        """The module in numbers, as it came and after each pass."""
+        sizes = dict(self.context.sizes)
+        return [Measure.of(module, sizes) for _, _, module in self.replay()]
 
     def _check_before(self, module: ModuleOp) -> None:
         if self.verify == "off":

@@ -16,6 +16,9 @@ settings.register_profile("tilewright", deadline=None, suppress_health_check=[He
 settings.load_profile("tilewright")
 
 
+# Programs that torch keeps from run to run know nothing of what a test replaces: tests of that cache switch it on.
+os.environ["TORCHINDUCTOR_AUTOGRAD_CACHE"] = "0"
+
 # pytest listens to every logger, and where somebody listens to this one torch prints each graph that it traces: work
 # that nobody reads.
 logging.getLogger("torch.__trace").addHandler = lambda handler: None  # type: ignore[method-assign]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -28,6 +28,7 @@ from ..fusion_graph import (
     result_strides_of,
     view_strides,
 )
+from ..structure import Structure
 from .in_place import in_place_results, overwrites_what_it_reads
 from .indexing import equal_strides, is_contiguous, is_dense, reshape_strides
 from .names import kernel_name
@@ -83,6 +84,10 @@ class ProgramLowering:
         self.location = UnknownLoc()
         self.kernels: dict[str, str] = {}  # text without name and lines -> name
         self.names: set[str] = set()
+        # Equal regions are lowered once: the kernel's name, by the region's structure and the layouts around it.
+        self.structure = Structure()
+        self.lowered: dict[Hashable, str] = {}
+        self.overwrites: dict[Hashable, bool] = {}
 
     def run(self) -> None:
         attribute = self.function.attributes.get("arg_strides")
@@ -173,8 +178,10 @@ class ProgramLowering:
         layouts = {v: prog.buffer_type(self.values[v]).strides for v in op.inputs()}
         # An argument that the region reads and writes is one pointer of the kernel.
         shared = {argument: i for i, argument in places.items() if argument in layouts}
-        kernel = self.kernel(body, layouts, list(op.terminator.args), wanted, shared)
-        name = self.share(kernel, body)
+        key = self.region_key(body, layouts, op.terminator.args, wanted, shared)
+        if key not in self.lowered:
+            self.lowered[key] = self.share(self.kernel(body, layouts, list(op.terminator.args), wanted, shared), body)
+        name = self.lowered[key]
         outputs = []
         for position, (result, strides) in enumerate(zip(op.outputs, wanted)):
             if position in places:
@@ -184,6 +191,14 @@ class ProgramLowering:
                 outputs.append(self.memory(result, strides))
         inputs = [self.values[v] for v in layouts if v not in shared]
         self.emit(prog.LaunchOp.make(name, [*inputs, *outputs]))
+
+    def region_key(
+        self, body: Sequence[Operation], layouts: Mapping[SSAValue, Strides], outputs: Sequence[SSAValue],
+        wanted: Sequence[Strides], shared: Mapping[SSAValue, int],
+    ) -> Hashable:
+        """What the region's kernel depends on, but for names and locations."""
+        inputs = tuple((strides, shared.get(value)) for value, strides in layouts.items())
+        return self.structure.key(body, outputs), inputs, tuple(wanted)
 
     def kernel(
         self, body: Sequence[Operation], layouts: Mapping[SSAValue, Strides], outputs: Sequence[SSAValue],
@@ -216,11 +231,13 @@ class ProgramLowering:
                     found[position] = argument
                 continue
             layouts = {v: prog.buffer_type(self.values[v]).strides for v in inputs}
-            trial = lower_region(
-                body, layouts, list(op.terminator.args), list(wanted), "trial", self.context.target,
-                {argument: position},
-            )
-            if not overwrites_what_it_reads(trial, trial.args[trial.outputs.ints()[position]]):
+            shared: dict[SSAValue, int] = {argument: position}
+            key = self.region_key(body, layouts, op.terminator.args, wanted, shared)
+            if key not in self.overwrites:
+                trial = self.kernel(body, layouts, list(op.terminator.args), wanted, shared)
+                pointer = trial.args[trial.outputs.ints()[position]]
+                self.overwrites[key] = overwrites_what_it_reads(trial, pointer)
+            if not self.overwrites[key]:
                 found[position] = argument
         return found
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import tilewright
-from tilewright import artifact, pipeline
+from tilewright import artifact, compilation
 from tilewright.ir.errors import ArtifactError
 
 X = torch.linspace(-2, 2, 24).view(4, 6)
@@ -32,7 +32,7 @@ def refused(saved, tmp_path, monkeypatch):
     """Load an artifact made of these bytes: it must be refused, and before anything of it is run."""
     path = tmp_path / "changed.tw"
     # `load` imports it when it is asked to: whatever goes on from there is code of the file.
-    monkeypatch.setattr(pipeline, "load_compilation", lambda parts: pytest.fail("what was damaged would be run"))
+    monkeypatch.setattr(compilation, "load_compilation", lambda parts: pytest.fail("what was damaged would be run"))
 
     def check(data: bytes) -> None:
         path.write_bytes(data)
@@ -61,7 +61,7 @@ def flipped(data: bytes, at: int, bit: int) -> bytes:
 
 
 def test_every_region_is_there(saved):
-    assert set(regions(saved)) == {"frame", "manifest", ".mlir", ".py", ".cpp", ".so", ".safetensors"}
+    assert set(regions(saved)) == {"frame", "manifest", ".json", ".mlir", ".py", ".cpp", ".so", ".safetensors"}
 
 
 def test_flipped_bytes(saved, refused):
