@@ -24,10 +24,8 @@ from tilewright.ir.expr import free_symbols
 from tilewright.ir.tile import AllocOp, ConstantOp, ForOp, IndexOp, ScanOp, YieldOp, index_expressions, value_dtype
 
 from .functions import VALUE_TYPES
-from .loops import Accumulator, LoopPrinter
+from .loops import LANES, Accumulator, LoopPrinter
 from .writer import can_fail
-
-LANES = 64
 
 
 class _Segments:

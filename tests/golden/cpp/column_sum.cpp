@@ -5,6 +5,8 @@ extern "C" int64_t column_sum(
     float* __restrict z,
     int64_t s0,
     int64_t s1) {
+  tw::expect_writes(y, s1 * 4);
+  tw::expect_writes(z, s0 * s1 * 4);
   for (int64_t i1_start = 0; i1_start < s1; i1_start += 64) {
     const int64_t lanes = tw::index_min(64, s1 - i1_start);
     float sum[64];

@@ -1,5 +1,6 @@
 // loop
 extern "C" int64_t max_sub_sum_div(const bfloat16* __restrict x, bfloat16* __restrict p1, int64_t s0) {
+  tw::expect_writes(p1, s0 * 10);
   for (int64_t i0_start = 0; i0_start < s0; i0_start += 64) {
     const int64_t lanes = tw::index_min(64, s0 - i0_start);
     float max[64];
