@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,7 +37,10 @@ class Nest:
 
 
 class AccessWalk(Walk):
-    """Collects the integer expressions that a region evaluates, and how often it evaluates each op."""
+    """Collects the integer expressions that a region evaluates, and how often it evaluates each op.
+
+    What it gives for a value are the axes that the value varies over.
+    """
 
     def __init__(self, ops: Any, domain: Domain, strides: dict[SSAValue, tuple[IntExpr, ...]] | None = None):
         super().__init__(ops, domain)
@@ -45,38 +48,53 @@ class AccessWalk(Walk):
         self.expressions: dict[IntExpr, None] = {}
         self.loads: dict[tuple[SSAValue, Index], None] = {}
         self.evaluations: dict[tw.MapOp, dict[Index, None]] = {}
-        self.labels = 0
+        self.labels: dict[str, frozenset[str]] = {}  # computed positions, with the axes that they vary over
+        self.rows = frozenset(axis.name for axis in domain.rows)
+        self.all = self.rows | {axis.name for axis in domain.cols}
 
-    def load(self, value: SSAValue, index: Index, mask: Mask) -> None:
+    def axes(self, exprs: Iterable[IntExpr]) -> frozenset[str]:
+        """The axes that the expressions vary over, through computed positions."""
+        names = frozenset(name for expr in exprs for name in free_symbols(expr))
+        return (names & self.all).union(*(self.labels[name] for name in names & self.labels.keys()))
+
+    def load(self, value: SSAValue, index: Index, mask: Mask) -> frozenset[str]:
         self.loads[value, index] = None
         if self.strides is not None:
             self.expressions[self.ranges.simplify(dot(index, self.strides[value]))] = None
         self.expressions.update(dict.fromkeys(mask))
+        return self.axes((*index, *mask))
 
-    def constant(self, value: bool | int | float, type: TensorType) -> None:
-        pass
+    def constant(self, value: bool | int | float, type: TensorType) -> frozenset[str]:
+        return frozenset()
 
-    def integer(self, expr: IntExpr, type: TensorType) -> None:
+    def integer(self, expr: IntExpr, type: TensorType) -> frozenset[str]:
         self.expressions[expr] = None
+        return self.axes([expr])
 
-    def map(self, op: tw.MapOp, args: list[Any], index: Index) -> None:
+    def map(self, op: tw.MapOp, args: list[frozenset[str]], index: Index) -> frozenset[str]:
         self.evaluations.setdefault(op, {})[index] = None
+        return frozenset().union(*args)
 
-    def reduction(self, op: tw.ReduceOp) -> None:
+    def reduction(self, op: tw.ReduceOp) -> frozenset[str]:
         if op.fn.data in ("argmax", "argmin") and len(self.domain.cols) > 1:
             raise CannotFuse("a position over several axes")
+        return self.rows
 
-    def scan(self, op: tw.ScanOp, mask: Mask) -> None:
+    def scan(self, op: tw.ScanOp, mask: Mask) -> frozenset[str]:
         if mask:
             raise CannotFuse("a scan whose result is needed only in part")
         self.visit(op.source, self.canonical_index(op))
+        return self.all
 
-    def select(self, condition: Mask, inside: None, outside: None, type: TensorType) -> None:
+    def select(
+        self, condition: Mask, inside: frozenset[str], outside: frozenset[str], type: TensorType
+    ) -> frozenset[str]:
         self.expressions.update(dict.fromkeys(condition))
+        return inside | outside | self.axes(condition)
 
-    def position(self, value: None, extent: IntExpr, wrap: bool, mask: Mask) -> IntExpr:
-        label = f"j{self.labels}"
-        self.labels += 1
+    def position(self, value: frozenset[str], extent: IntExpr, wrap: bool, mask: Mask) -> IntExpr:
+        label = f"j{len(self.labels)}"
+        self.labels[label] = value | self.axes(mask)
         self.ranges.extents[label] = extent
         return symbol(label)
 
