@@ -104,7 +104,7 @@ class LoopPrinter(Writer):
 
     def loop(self, op: ForOp) -> None:
         """Print `op` in the form that its kind and surroundings call for."""
-        if op.kind.data == "parallel" and not self.in_parallel and self._worth_threads(op):
+        if op.kind.data == "parallel" and not self.in_parallel and self.worth_threads(op):
             self.in_parallel = True
             (self._parallel_reduction if op.outputs else self._parallel_nest)(op)
             self.in_parallel = False
@@ -264,13 +264,14 @@ class LoopPrinter(Writer):
 
     # -- threads
 
-    def _worth_threads(self, op: ForOp) -> bool:
-        total = work(op)
+    def worth_threads(self, op: ForOp, lanes: int = 1) -> bool:
+        """Whether `op`, each of whose iterations runs in so many lanes, is work for threads as far as one can tell."""
+        total = work(op) * lanes
         return not isinstance(total, int) or total >= PARALLEL_WORK
 
-    def _threads_clauses(self, op: ForOp) -> list[str]:
+    def threads_clauses(self, op: ForOp, lanes: int = 1) -> list[str]:
         clauses = ["schedule(static)"]
-        total = work(op)
+        total = work(op) * lanes
         if not isinstance(total, int):
             # Without its name the clause would also switch off the lanes of `parallel for simd`.
             clauses.append(f"if (parallel : {self.index(total)} >= tw::parallel_work)")
@@ -292,7 +293,7 @@ class LoopPrinter(Writer):
         pragma = ["#pragma omp parallel for" + (" simd" if lanes and is_leaf(nest[-1]) else "")]
         if len(nest) > 1:
             pragma.append(f"collapse({len(nest)})")
-        self.emit(" ".join(pragma + self._threads_clauses(op)))
+        self.emit(" ".join(pragma + self.threads_clauses(op)))
         with ExitStack() as braces:
             for loop in nest:
                 braces.enter_context(self.scope())
@@ -321,7 +322,7 @@ class LoopPrinter(Writer):
             for kind, name in ((a.type, a.name), (a.value_type, a.best)):
                 if name:
                     partial[name] = self.scratch(kind, self.unique(f"{name}s"), blocks)
-        self.emit(" ".join(["#pragma omp parallel for", *self._threads_clauses(op)]))
+        self.emit(" ".join(["#pragma omp parallel for", *self.threads_clauses(op)]))
         with self.braces(f"for (int64_t {number} = 0; {number} < {blocks}; ++{number})"):
             self.emit(f"const int64_t {start} = {number} * {block};")
             self.emit(f"const int64_t {stop} = tw::index_min({start} + {block}, {extent});")

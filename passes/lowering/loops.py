@@ -9,7 +9,7 @@ from typing import Any
 from xdsl.ir import SSAValue
 
 from tilewright.ir import tw
-from tilewright.ir.expr import Expr, IntExpr, floordiv, free_symbols, mod, product, substitute, symbol
+from tilewright.ir.expr import Expr, IntExpr, floordiv, free_symbols, hint, mod, product, substitute, symbol
 from tilewright.ir.target import Target
 from tilewright.ir.types import TensorType
 
@@ -17,6 +17,8 @@ from .indexing import Index, dot
 from .walk import Axis, CannotFuse, Domain, Mask, Walk
 
 SMALLEST_VECTOR_AXIS = 4
+ELEMENT_BYTES = 4
+"""What an element is taken to have where all that matters is about how many fit a cache."""
 
 
 @dataclass(frozen=True)
@@ -167,13 +169,15 @@ def merge_axes(domain: Domain, expressions: Sequence[IntExpr]) -> Domain:
     return replace(domain, rows=rows, cols=cols, index=index)
 
 
-def _split_last_row(domain: Domain) -> Domain:
-    """Give a lone row axis a block of lanes, so that the rest of it can run on threads."""
-    axis = domain.rows[-1]
+def _split_last_row(domain: Domain, target: Target) -> Domain | None:
+    """Give a lone row axis blocks of lanes, so that the rest of it can run on threads. None where the columns of a
+    block would not stay in the second-level cache from phase to phase, or the axis has no such blocks."""
+    axis, depth = domain.rows[0], hint(product(a.extent for a in domain.cols))
     extent = axis.extent if isinstance(axis.extent, int) else 0
-    block = next((b for b in (64, 32, 16) if extent > b and extent % b == 0), None)
-    if len(domain.rows) > 1 or block is None:
-        return domain
+    widest = target.l2_bytes // 2 // (ELEMENT_BYTES * max(depth, 1))
+    block = next((b for b in (1024, 512, 256) if b <= widest and extent > b and extent % b == 0), None)
+    if block is None:
+        return None
     outer, inner = Axis("i0", floordiv(axis.extent, block)), Axis("i1", block)
     value = symbol("i0") * block + symbol("i1")
     index = tuple(substitute(i, {axis.name: value}) for i in domain.index)
@@ -208,7 +212,10 @@ def choose_nest(domain: Domain, expressions: Sequence[IntExpr], has_scan: bool, 
         innermost = "serial" if has_scan else "vector"
         cols = tuple(Loop(a, innermost if a is domain.cols[-1] else "serial") for a in domain.cols)
         return Nest(domain, rows, cols)
-    domain = _split_last_row(domain)
+    split = _split_last_row(domain, target) if len(domain.rows) == 1 else domain
+    threads_share_columns = split is None
+    domain = domain if split is None else split
     rows = tuple(Loop(a, "vector" if a is domain.rows[-1] else "parallel") for a in domain.rows)
-    return Nest(domain, rows, tuple(Loop(a, "serial") for a in domain.cols))
+    kinds = ["parallel" if threads_share_columns and a is domain.cols[0] else "serial" for a in domain.cols]
+    return Nest(domain, rows, tuple(Loop(a, k) for a, k in zip(domain.cols, kinds)))
 
