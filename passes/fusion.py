@@ -16,7 +16,7 @@ from xdsl.dialects.func import FuncOp
 from xdsl.ir import Operation, SSAValue
 
 from tilewright.ir import tw
-from tilewright.ir.expr import free_symbols, hint, product
+from tilewright.ir.expr import hint, product
 from tilewright.ir.scalars import SCALARS
 from tilewright.ir.text import file_lines
 from tilewright.ir.types import DimsAttr
@@ -298,13 +298,11 @@ class Fuser:
     def repeated_work(self, walk: AccessWalk, domain: Domain) -> float:
         extra = 0.0
         axes = [*domain.rows, *domain.cols]
-        names = {a.name for a in axes}
         for op, indices in walk.evaluations.items():
             evaluations = 0
             for index in indices:
-                used: set[str] = set().union(*(free_symbols(i) for i in index)) if index else set()
-                deepest = len(axes) if used - names else max(
-                    (i + 1 for i, a in enumerate(axes) if a.name in used), default=0)
+                used = walk.axes(index)
+                deepest = max((i + 1 for i, a in enumerate(axes) if a.name in used), default=0)
                 evaluations += hint(product(a.extent for a in axes[:deepest]), self.context.sizes)
             needed = hint(tw.tensor_type(op.result).numel, self.context.sizes)
             extra += max(0, evaluations - needed) * SCALARS[op.fn.data].cost

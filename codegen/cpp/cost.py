@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from xdsl.ir import Operation
 
-from tilewright.ir.expr import IntExpr, substitute
+from tilewright.ir.dtypes import itemsize
+from tilewright.ir.expr import IntExpr, free_symbols, substitute
 from tilewright.ir.scalars import SCALARS
-from tilewright.ir.tile import ForOp, LoadOp, MapOp, StoreOp, UpdateOp
+from tilewright.ir.tile import ForOp, KernelOp, LoadOp, MapOp, StoreOp, UpdateOp, value_dtype
 
 # A load or a store, in units of one addition in a vector lane (about 0.016 ns): 4 bytes from the second-level cache.
 MEMORY_COST = 4
@@ -25,3 +26,20 @@ def work(op: Operation, outer: dict[str, IntExpr] | None = None) -> IntExpr:
     if isinstance(op, MapOp):
         return SCALARS[op.fn.data].cost
     return MEMORY_COST if isinstance(op, (LoadOp, StoreOp, UpdateOp)) else 0
+
+
+def bytes_written(kernel: KernelOp, position: int) -> IntExpr:
+    """Bytes that the kernel's first store to pointer `position` writes, over the kernel's sizes; 0 where it has none
+    whose loops' extents the sizes give."""
+    ref = kernel.args[position]
+    store = next((op for op in kernel.walk() if isinstance(op, StoreOp) and op.ref is ref), None)
+    if store is None:
+        return 0
+    names = free_symbols(store.offset.data[0])
+    total: IntExpr = itemsize(value_dtype(ref))
+    loop = store.parent_op()
+    while isinstance(loop, ForOp):
+        if loop.axis.data in names:
+            total = total * loop.trip_count
+        loop = loop.parent_op()
+    return total if free_symbols(total) <= set(kernel.size_names) else 0

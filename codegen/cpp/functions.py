@@ -129,26 +129,32 @@ def cast_text(text: str, source: str, destination: str) -> str:
 
 @dataclass(frozen=True)
 class Combiner:
-    """How a loop reduces: the value of an empty loop, the statement that adds one value, the clause of `omp simd`."""
+    """How a loop reduces: the value of an empty loop, the statement that adds one value, the clause of `omp simd`, the
+    function of two partial results."""
 
     neutral: dict[str, str]
     update: dict[str, str]
     clause: dict[str, str]
+    merge: str = ""
 
 
 # `{r}` is the accumulator, `{v}` the new value.
 COMBINERS: dict[str, Combiner] = {
-    "sum": Combiner(_same("0", FLOAT, INT), _same("{r} += {v};", FLOAT, INT), _same("+", FLOAT, INT)),
-    "prod": Combiner(_same("1", FLOAT, INT), _same("{r} *= {v};", FLOAT, INT), _same("*", FLOAT, INT)),
+    "sum": Combiner(
+        _same("0", FLOAT, INT), _same("{r} += {v};", FLOAT, INT), _same("+", FLOAT, INT), "tw::Sum",
+    ),
+    "prod": Combiner(
+        _same("1", FLOAT, INT), _same("{r} *= {v};", FLOAT, INT), _same("*", FLOAT, INT), "tw::Product",
+    ),
     "max": Combiner(
         _same("tw::Limits<{t}>::low"),
         _same("{r} = tw::maximum({r}, {v});", FLOAT, INT) | {BOOL: "{r} = {r} || {v};"},
-        {FLOAT: "maximum", INT: "max", BOOL: "||"},
+        {FLOAT: "maximum", INT: "max", BOOL: "||"}, "tw::Maximum",
     ),
     "min": Combiner(
         _same("tw::Limits<{t}>::high"),
         _same("{r} = tw::minimum({r}, {v});", FLOAT, INT) | {BOOL: "{r} = {r} && {v};"},
-        {FLOAT: "minimum", INT: "min", BOOL: "&&"},
+        {FLOAT: "minimum", INT: "min", BOOL: "&&"}, "tw::Minimum",
     ),
     "any": Combiner({BOOL: "false"}, {BOOL: "{r} = {r} || {v};"}, {BOOL: "||"}),
     "all": Combiner({BOOL: "true"}, {BOOL: "{r} = {r} && {v};"}, {BOOL: "&&"}),

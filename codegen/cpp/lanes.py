@@ -1,10 +1,10 @@
 """Vector loops around other loops: the lanes move inwards.
 
-A column reduction is a vector loop over columns around a serial loop over rows. It prints as blocks of `LANES` columns;
-inside, the rows are walked once for the whole block, and whatever lives across the inner loop is an array of lanes::
+A column reduction is a vector loop over columns around a loop over rows. It prints as blocks of columns; inside, the
+rows are walked once for the whole block, and whatever lives across the inner loop is an array of lanes::
 
-    for (int64_t i1_start = 0; i1_start < 1000; i1_start += 64) {
-      float sum[64];                                       // one accumulator a lane
+    for (int64_t i1_start = 0; i1_start < s1; i1_start += 1024) {
+      float sum[1024];                                     // one accumulator a lane
       for (float& r : sum) r = 0;
       for (int64_t i0 = 0; i0 < s0; ++i0) {
         #pragma omp simd
@@ -12,22 +12,31 @@ inside, the rows are walked once for the whole block, and whatever lives across 
       }
       ...
     }
+
+Blocks are wide, since a walk down the rows is slow where it takes a few elements of each. Where the rows are a parallel loop, each thread reduces blocks of `ROWS` rows, whose partial results
+are combined in order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from xdsl.ir import Block, Operation, SSAValue
 
+from tilewright.ir.dtypes import itemsize
 from tilewright.ir.expr import free_symbols
 from tilewright.ir.tile import AllocOp, ConstantOp, ForOp, IndexOp, ScanOp, YieldOp, index_expressions, value_dtype
 
 from .functions import VALUE_TYPES
-from .loops import Accumulator, LoopPrinter
+from .loops import LANES, Accumulator, LoopPrinter
 from .writer import can_fail
 
-LANES = 64
+# Columns of a block, while their arrays take no more than so many bytes. Measured on sums of 8,000,000 floats: whole rows
+# of 4096 take two thirds of the time of pieces of 512, though their arrays only fit the second-level cache.
+MOST_LANES, LANE_BYTES = 4096, 160 << 10
+
+# Rows whose partial results a thread computes at a time. Writing and reading these moves an eighth of a row a block.
+ROWS = 64
 
 
 class _Segments:
@@ -35,6 +44,7 @@ class _Segments:
 
     def __init__(self, op: ForOp):
         self.number: dict[Operation, int] = {}
+        self.loops: list[ForOp] = []
         self.count = 0
         self._visit(op.body.block)
 
@@ -42,6 +52,7 @@ class _Segments:
         self.count += 1
         for op in block.ops:
             if isinstance(op, ForOp):
+                self.loops.append(op)
                 self._visit(op.body.block)
                 self.count += 1
             else:
@@ -51,6 +62,17 @@ class _Segments:
         assert isinstance(value.owner, Operation)
         own = self.number[value.owner]
         return any(self.number.get(use.operation) != own for use in value.uses)
+
+    def width(self) -> int:
+        """The columns of a block."""
+        kept = [r for op in self.number for r in op.results if not isinstance(op, ConstantOp) and self.crosses(r)]
+        sizes = [itemsize(value_dtype(r)) for r in kept]
+        results = [itemsize(value_dtype(r)) for loop in self.loops for r in loop.outputs]
+        sizes += [size if size >= itemsize("f64") else size + itemsize("f64") for size in results]  # with its total
+        width = MOST_LANES
+        while width > LANES and width * sum(sizes) > LANE_BYTES:
+            width //= 2
+        return width
 
     def labels_cross(self) -> bool:
         """Whether a computed position is used outside of the run that computes it."""
@@ -66,39 +88,38 @@ class LanePrinter(LoopPrinter):
 
     def lane_blocks(self, op: ForOp) -> bool:
         segments = _Segments(op)
-        inner = [o for o in op.body.walk() if isinstance(o, ForOp)]
         if (
             segments.labels_cross()
             or any(isinstance(o, AllocOp) for o in op.body.walk())
-            or any(op.axis.data in free_symbols(loop.trip_count) for loop in inner)
+            or any(op.axis.data in free_symbols(loop.trip_count) for loop in segments.loops)
             or any(c in ("argmax", "argmin") for c in op.combiners)
         ):
             return False
         own = self.accumulators(op)
         self.declare_accumulators(own)
-        size = op.trip_count
+        size, width = op.trip_count, segments.width()
         with self.scope():
-            if isinstance(size, int) and size <= LANES:
+            if isinstance(size, int) and size <= width:
                 axis = self.new_symbol(op.axis.data, size)
                 head = f"for (int64_t {axis} = 0; {axis} < {size}; ++{axis})"
                 _Block(self, segments, op, own, size, axis, head, None).body(op)
             else:
-                self._many_blocks(op, segments, own)
+                self._many_blocks(op, segments, own, width)
         self.name_results(op, own)
         return True
 
-    def _many_blocks(self, op: ForOp, segments: _Segments, own: list[Accumulator]) -> None:
+    def _many_blocks(self, op: ForOp, segments: _Segments, own: list[Accumulator], width: int) -> None:
         extent = self.index(op.trip_count)
         start = self.unique(f"{op.axis.data}_start")
         axis = self.new_symbol(op.axis.data, op.trip_count)
-        with self.braces(f"for (int64_t {start} = 0; {start} < {extent}; {start} += {LANES})"):
-            count = str(LANES)
-            if not (isinstance(op.trip_count, int) and op.trip_count % LANES == 0):
+        with self.braces(f"for (int64_t {start} = 0; {start} < {extent}; {start} += {width})"):
+            count = str(width)
+            if not (isinstance(op.trip_count, int) and op.trip_count % width == 0):
                 count = "lanes"
-                self.emit(f"const int64_t lanes = tw::index_min({LANES}, {extent} - {start});")
+                self.emit(f"const int64_t lanes = tw::index_min({width}, {extent} - {start});")
             head = f"for (int64_t lane = 0; lane < {count}; ++lane)"
             position = f"const int64_t {axis} = {start} + lane;"
-            _Block(self, segments, op, own, LANES, "lane", head, position).body(op)
+            _Block(self, segments, op, own, width, "lane", head, position).body(op)
 
 
 class _Block:
@@ -182,27 +203,70 @@ class _Block:
         printer = self.printer
         printer.comment_lines(op)
         accumulators = printer.accumulators(op)
+        on_threads = op.kind.data == "parallel" and not printer.in_parallel and printer.worth_threads(op, self.width)
+        printer.in_parallel |= on_threads
+        if on_threads:
+            (self._parallel_reduction if accumulators else self._parallel_rows)(op, accumulators)
+            printer.in_parallel = False
+        else:
+            self._reduction(op, accumulators, "0", printer.index(op.trip_count))
+        printer.name_results(op, [_lane_of(a, self.lane) for a in accumulators])
+
+    def _declare(self, accumulators: Iterable[Accumulator]) -> None:
         for a in accumulators:
             self._fill(a.type, a.name, a.start)
             if a.best:
                 self._fill(a.value_type, a.best, a.neutral)
+
+    def _reduction(self, op: ForOp, accumulators: list[Accumulator], start: str, stop: str) -> None:
+        """The iterations from `start` to `stop`, in order."""
+        printer = self.printer
+        self._declare(accumulators)
         for scan in op.body.block.ops:
             if isinstance(scan, ScanOp):
-                for name, kind, start in printer.scan_states(scan):
-                    self._fill(kind, name, start)
+                for name, kind, first in printer.scan_states(scan):
+                    self._fill(kind, name, first)
                 printer.texts[scan.result] += f"[{self.lane}]"
                 if scan in printer.scan_bests:
                     printer.scan_bests[scan] += f"[{self.lane}]"
         block = printer.sum_block(op, accumulators)
-        extent = printer.index(op.trip_count)
         if block is None:
-            self._counted(op, accumulators, "0", extent)
+            self._counted(op, accumulators, start, stop)
         else:
-            self._in_blocks(op, accumulators, block, extent)
-        results = [
-            Accumulator(a.combiner, a.dtype, f"{a.name}[{self.lane}]", f"{a.best}[{self.lane}]") for a in accumulators
-        ]
-        printer.name_results(op, results)
+            self._in_blocks(op, accumulators, block, start, stop)
+
+    def _parallel_rows(self, op: ForOp, accumulators: list[Accumulator]) -> None:
+        self.printer.emit(" ".join(["#pragma omp parallel for", *self.printer.threads_clauses(op, self.width)]))
+        self._counted(op, accumulators, "0", self.printer.index(op.trip_count))
+
+    def _parallel_reduction(self, op: ForOp, accumulators: list[Accumulator]) -> None:
+        """Blocks of rows on threads; their partial results are combined in order, whatever the number of threads."""
+        printer, axis, extent = self.printer, op.axis.data, self.printer.index(op.trip_count)
+        blocks, number = printer.unique(f"{axis}_blocks"), printer.unique(f"{axis}_block")
+        printer.emit(f"const int64_t {blocks} = ({extent} + {ROWS - 1}) / {ROWS};")
+        partial = {}
+        for a in accumulators:
+            for kind, name in ((a.type, a.name), (a.value_type, a.best)):
+                if name:
+                    array = printer.unique(f"{name}_of_blocks")
+                    partial[name] = printer.scratch(kind, array, f"{blocks} * {self.width}")
+        printer.emit(" ".join(["#pragma omp parallel for", *printer.threads_clauses(op, self.width)]))
+        each_block = f"for (int64_t {number} = 0; {number} < {blocks}; ++{number})"
+        place = f"[{number} * {self.width} + {self.lane}]"
+        with printer.braces(each_block):
+            start, stop = printer.unique(f"{axis}_first"), printer.unique(f"{axis}_last")
+            printer.emit(f"const int64_t {start} = {number} * {ROWS};")
+            printer.emit(f"const int64_t {stop} = tw::index_min({start} + {ROWS}, {extent});")
+            self._reduction(op, accumulators, start, stop)
+            self._all_lanes(f"{array}{place} = {name}[{self.lane}];" for name, array in partial.items())
+        self._declare(accumulators)
+        totals = self._totals(accumulators)
+        with printer.braces(each_block), printer.braces(self.head):
+            for a in accumulators:
+                value = f"{partial[a.best or a.name]}{place}"
+                target = f"{totals.get(a.name, a.name)}[{self.lane}]"
+                printer.emit(a.update(value, f"{partial[a.name]}{place}", target, f"{a.best}[{self.lane}]"))
+        self._round_totals(accumulators, totals)
 
     def _counted(self, op: ForOp, accumulators: list[Accumulator], start: str, stop: str) -> None:
         with self.printer.scope():
@@ -210,26 +274,43 @@ class _Block:
             with self.printer.braces(f"for (int64_t {axis} = {start}; {axis} < {stop}; ++{axis})"):
                 self.body(op, accumulators)
 
-    def _in_blocks(self, op: ForOp, accumulators: list[Accumulator], block: int, extent: str) -> None:
+    def _in_blocks(self, op: ForOp, accumulators: list[Accumulator], block: int, first: str, last: str) -> None:
         printer = self.printer
-        totals = {a.name: printer.unique(f"{a.name}_total") for a in accumulators if a.is_float_sum}
-        for total in totals.values():
-            self._fill("double", total, "0")
+        totals = self._totals(accumulators)
         start, stop = printer.unique(f"{op.axis.data}_start"), printer.unique(f"{op.axis.data}_stop")
-        with printer.braces(f"for (int64_t {start} = 0; {start} < {extent}; {start} += {block})"):
-            printer.emit(f"const int64_t {stop} = tw::index_min({start} + {block}, {extent});")
+        with printer.braces(f"for (int64_t {start} = {first}; {start} < {last}; {start} += {block})"):
+            printer.emit(f"const int64_t {stop} = tw::index_min({start} + {block}, {last});")
             for a in accumulators:
                 if a.name in totals:
                     printer.emit(f"for ({a.type}& r : {a.name}) r = 0;")
             self._counted(op, accumulators, start, stop)
             self._all_lanes(f"{total}[{self.lane}] += {name}[{self.lane}];" for name, total in totals.items())
-        types = {a.name: a.type for a in accumulators}
-        self._all_lanes(f"{name}[{self.lane}] = {types[name]}({total}[{self.lane}]);" for name, total in totals.items())
+        self._round_totals(accumulators, totals)
 
-    def _all_lanes(self, statements: Iterator[str]) -> None:
+    def _totals(self, accumulators: Iterable[Accumulator]) -> dict[str, str]:
+        """Declares a total in double for each sum of floats narrower than that; the totals' names by the sums'."""
+        sums = [a.name for a in accumulators if a.is_float_sum and a.dtype != "f64"]
+        totals = {name: self.printer.unique(f"{name}_total") for name in sums}
+        for total in totals.values():
+            self._fill("double", total, "0")
+        return totals
+
+    def _round_totals(self, accumulators: Iterable[Accumulator], totals: dict[str, str]) -> None:
+        types = {a.name: a.type for a in accumulators}
+        statements = [f"{n}[{self.lane}] = {types[n]}({total}[{self.lane}]);" for n, total in totals.items()]
+        if statements:
+            self._all_lanes(statements)
+
+    def _all_lanes(self, statements: Iterable[str]) -> None:
+        self.printer.emit("#pragma omp simd")
         with self.printer.braces(self.head):
             for statement in statements:
                 self.printer.emit(statement)
+
+
+def _lane_of(a: Accumulator, lane: str) -> Accumulator:
+    """One lane of an array of accumulators."""
+    return Accumulator(a.combiner, a.dtype, f"{a.name}[{lane}]", f"{a.best}[{lane}]" if a.best else "")
 
 
 def _runs(block: Block) -> Iterator[ForOp | list[Operation]]:

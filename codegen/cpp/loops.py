@@ -11,7 +11,7 @@ from xdsl.ir import Operation, SSAValue
 
 from tilewright.ir.dtypes import compute_dtype
 from tilewright.ir.expr import free_symbols
-from tilewright.ir.scalars import kind_of
+from tilewright.ir.scalars import BOOL, kind_of
 from tilewright.ir.tile import ForOp, KernelOp, ScanOp, YieldOp, value_dtype
 
 from .cost import work
@@ -25,6 +25,10 @@ PARALLEL_WORK = 1_000_000
 LEAF_BLOCK, NEST_BLOCK = 4096, 16
 
 POSITIONS = ("argmax", "argmin")
+
+# Partial results of a reduction along a row: four vectors of 64 bytes of floats, since an addition can begin in every
+# cycle and takes four. The number is the same for every target, and so are the results.
+LANES = 64
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,11 @@ class Accumulator:
     def clause(self) -> str:
         return COMBINERS[self.combiner].clause[kind_of(self.dtype)]
 
+    @property
+    def merge(self) -> str:
+        """The function of two partial results."""
+        return COMBINERS[self.combiner].merge
+
     def update(self, value: str, position: str, target: str | None = None, best: str | None = None) -> str:
         """The statement that takes one value in."""
         text = COMBINERS[self.combiner].update[kind_of(self.dtype)]
@@ -95,7 +104,7 @@ class LoopPrinter(Writer):
 
     def loop(self, op: ForOp) -> None:
         """Print `op` in the form that its kind and surroundings call for."""
-        if op.kind.data == "parallel" and not self.in_parallel and self._worth_threads(op):
+        if op.kind.data == "parallel" and not self.in_parallel and self.worth_threads(op):
             self.in_parallel = True
             (self._parallel_reduction if op.outputs else self._parallel_nest)(op)
             self.in_parallel = False
@@ -150,12 +159,59 @@ class LoopPrinter(Writer):
 
     def _counted(self, op: ForOp, accumulators: list[Accumulator], start: str, stop: str) -> None:
         """`for (i = start; i < stop; ++i) { ... }`, in lanes where it may be."""
+        if self._has_lanes_of_its_own(op, accumulators):
+            self._in_lanes(op, accumulators, start, stop)
+            return
         if op.kind.data != "serial" and is_leaf(op):
             self._simd_pragma(op, accumulators)
         with self.scope():
             axis = self.new_symbol(op.axis.data, op.trip_count)
             with self.braces(f"for (int64_t {axis} = {start}; {axis} < {stop}; ++{axis})"):
                 self._body(op, accumulators)
+
+    def _has_lanes_of_its_own(self, op: ForOp, accumulators: list[Accumulator]) -> bool:
+        """Whether a reduction is long enough to keep `LANES` partial results."""
+        if op.kind.data == "serial" or not is_leaf(op) or not accumulators:
+            return False
+        lengths = [op.trip_count, *(op.block_size.data if op.block_size is not None else ())]
+        if any(isinstance(length, int) and length < 2 * LANES for length in lengths):
+            return False
+        return all(a.combiner not in POSITIONS and kind_of(a.dtype) != BOOL for a in accumulators)
+
+    def _in_lanes(self, op: ForOp, accumulators: list[Accumulator], start: str, stop: str) -> None:
+        """A reduction in `LANES` partial results, which gcc keeps in registers: one alone would wait for its own last
+        update in every step. What is left of the loop goes into the first lanes."""
+        lanes = [Accumulator(a.combiner, a.dtype, self.unique(f"{a.name}_lanes"), "") for a in accumulators]
+        for a in lanes:
+            self.emit(f"{a.type} {a.name}[{LANES}];")
+            self.emit(f"for ({a.type}& r : {a.name}) r = {a.start};")
+        lengths = [op.trip_count, *(op.block_size.data if op.block_size is not None else ())]
+        whole = all(isinstance(length, int) and length % LANES == 0 for length in lengths)
+        full, rest = stop, ""
+        if not whole and stop.isdigit():
+            full, rest = str(int(stop) // LANES * LANES), str(int(stop) % LANES)
+        elif not whole:
+            full = self.unique(f"{op.axis.data}_full")
+            length = stop if start == "0" else f"{start} + ({stop} - {start})"
+            self.emit(f"const int64_t {full} = {length} / {LANES} * {LANES};")
+            rest = f"{stop} - {full}"
+        with self.scope():
+            first = self.unique(f"{op.axis.data}_lanes")
+            with self.braces(f"for (int64_t {first} = {start}; {first} < {full}; {first} += {LANES})"):
+                self._lane_loop(op, lanes, first, str(LANES))
+        if rest:
+            self._lane_loop(op, lanes, full, rest)
+        for a, each in zip(accumulators, lanes):
+            self.emit(a.update(f"tw::fold({each.name}, {each.merge}())", ""))
+
+    def _lane_loop(self, op: ForOp, lanes: list[Accumulator], first: str, count: str) -> None:
+        """`count` iterations of `op` from `first` on, each with accumulators of its own."""
+        failed = " reduction(| : failed)" if can_fail(op) else ""
+        self.emit(f"#pragma omp simd{failed}")
+        with self.scope(), self.braces(f"for (int64_t lane = 0; lane < {count}; ++lane)"):
+            axis = self.new_symbol(op.axis.data, op.trip_count)
+            self.emit(f"const int64_t {axis} = {first} + lane;")
+            self._body(op, [Accumulator(a.combiner, a.dtype, f"{a.name}[lane]", "") for a in lanes])
 
     def _body(self, op: ForOp, accumulators: list[Accumulator]) -> None:
         self.operations(o for o in op.body.block.ops if not isinstance(o, YieldOp))
@@ -208,13 +264,14 @@ class LoopPrinter(Writer):
 
     # -- threads
 
-    def _worth_threads(self, op: ForOp) -> bool:
-        total = work(op)
+    def worth_threads(self, op: ForOp, lanes: int = 1) -> bool:
+        """Whether `op`, each of whose iterations runs in so many lanes, is work for threads as far as one can tell."""
+        total = work(op) * lanes
         return not isinstance(total, int) or total >= PARALLEL_WORK
 
-    def _threads_clauses(self, op: ForOp) -> list[str]:
+    def threads_clauses(self, op: ForOp, lanes: int = 1) -> list[str]:
         clauses = ["schedule(static)"]
-        total = work(op)
+        total = work(op) * lanes
         if not isinstance(total, int):
             # Without its name the clause would also switch off the lanes of `parallel for simd`.
             clauses.append(f"if (parallel : {self.index(total)} >= tw::parallel_work)")
@@ -236,7 +293,7 @@ class LoopPrinter(Writer):
         pragma = ["#pragma omp parallel for" + (" simd" if lanes and is_leaf(nest[-1]) else "")]
         if len(nest) > 1:
             pragma.append(f"collapse({len(nest)})")
-        self.emit(" ".join(pragma + self._threads_clauses(op)))
+        self.emit(" ".join(pragma + self.threads_clauses(op)))
         with ExitStack() as braces:
             for loop in nest:
                 braces.enter_context(self.scope())
@@ -265,7 +322,7 @@ class LoopPrinter(Writer):
             for kind, name in ((a.type, a.name), (a.value_type, a.best)):
                 if name:
                     partial[name] = self.scratch(kind, self.unique(f"{name}s"), blocks)
-        self.emit(" ".join(["#pragma omp parallel for", *self._threads_clauses(op)]))
+        self.emit(" ".join(["#pragma omp parallel for", *self.threads_clauses(op)]))
         with self.braces(f"for (int64_t {number} = 0; {number} < {blocks}; ++{number})"):
             self.emit(f"const int64_t {start} = {number} * {block};")
             self.emit(f"const int64_t {stop} = tw::index_min({start} + {block}, {extent});")

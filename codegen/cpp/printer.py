@@ -28,6 +28,7 @@ from tilewright.ir.tile import (
     value_dtype,
 )
 
+from .cost import bytes_written
 from .functions import MEMORY_TYPES, SCANNERS, SPECIAL, VALUE_TYPES, cast_text, constant_text, function_text
 from .lanes import LanePrinter
 from .loops import state_dtype
@@ -39,6 +40,9 @@ FAILURES: dict[int, str] = {1: "index out of range", 2: "integer division by zer
 # Scratch up to the first size is on the stack while the kernel's total stays below the second; else it is a thread's
 # buffer.
 STACK_BYTES, STACK_TOTAL_BYTES = 64 << 10, 256 << 10
+
+# `tw::large_bytes` of the header: where the size of a result is known while printing, the test is made here.
+LARGE_BYTES = 8 << 20
 
 # Signatures longer than this take a line for each parameter.
 LINE_LENGTH = 110
@@ -78,9 +82,17 @@ class KernelPrinter(LanePrinter):
         with self.braces(text):
             if self.fails:
                 self.emit("int64_t failed = 0;")
+            for position in sorted(outputs):
+                self._expect_writes(position)
             self.operations(kernel.body.block.ops)
             self.emit("return failed;" if self.fails else "return 0;")
         return "\n".join(self.lines) + "\n"
+
+    def _expect_writes(self, position: int) -> None:
+        """Large results get large pages: a fault for each 4 KB costs more than all the arithmetic."""
+        size = bytes_written(self.kernel, position)
+        if not isinstance(size, int) or size >= LARGE_BYTES:
+            self.emit(f"tw::expect_writes({self.texts[self.kernel.args[position]]}, {self.index(size)});")
 
     def operation(self, op: Operation) -> None:
         """Print one op. Values that nothing uses are left out."""

@@ -6,6 +6,9 @@
 
 #include <stdint.h>
 #include <stdlib.h>
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
 
 #define TW_INLINE static inline __attribute__((always_inline))
 #define TW_SPECIAL inline __attribute__((always_inline))
@@ -132,6 +135,22 @@ T* scratch(int64_t count) {
     block.size = bytes;
   }
   return static_cast<T*>(block.data);
+}
+
+// ---- Large results ------------------------------------------------------------------------------------------------
+
+// Bytes from which on memory comes fresh from the system in each call (malloc keeps what is smaller).
+constexpr int64_t large_bytes = 8 << 20;
+
+// Ask for large pages where `bytes` of memory at `start` are about to be written, probably for the first time. What is
+// written already stays as it is, and a system that has no large pages ignores it.
+inline void expect_writes(void* start, int64_t bytes) {
+#ifdef MADV_HUGEPAGE
+  constexpr uintptr_t page = 4096;
+  if (bytes < large_bytes) return;
+  const uintptr_t first = (uintptr_t(start) + page - 1) / page * page, last = (uintptr_t(start) + bytes) / page * page;
+  madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+#endif
 }
 
 }  // namespace tw

@@ -22,6 +22,23 @@ template <class T> TW_INLINE T minimum(T a, T b) { const T extreme = a < b ? a :
 template <class T> TW_INLINE T fmax(T a, T b) { const T extreme = a > b ? a : b; return b != b ? a : extreme; }
 template <class T> TW_INLINE T fmin(T a, T b) { const T extreme = a < b ? a : b; return b != b ? a : extreme; }
 
+struct Sum { template <class T> TW_SPECIAL T operator()(T a, T b) const { return T(a + b); } };
+struct Product { template <class T> TW_SPECIAL T operator()(T a, T b) const { return T(a * b); } };
+struct Maximum { template <class T> TW_SPECIAL T operator()(T a, T b) const { return maximum(a, b); } };
+struct Minimum { template <class T> TW_SPECIAL T operator()(T a, T b) const { return minimum(a, b); } };
+
+// All of `lanes` as one, by halves.
+template <int Count, class T, class Merge> TW_INLINE T fold(const T (&lanes)[Count], Merge merge) {
+  if constexpr (Count == 1) {
+    return lanes[0];
+  } else {
+    T half[Count / 2];
+#pragma omp simd
+    for (int i = 0; i < Count / 2; ++i) half[i] = merge(lanes[i], lanes[i + Count / 2]);
+    return fold(half, merge);
+  }
+}
+
 // Whether `value` takes the place of `best` in argmax or argmin: the first NaN, else the first extreme.
 template <class T> TW_INLINE bool beats_max(T value, T best) {
   return (value > best) | ((value != value) & (best == best));

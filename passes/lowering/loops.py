@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from xdsl.ir import SSAValue
 
 from tilewright.ir import tw
-from tilewright.ir.expr import Expr, IntExpr, floordiv, free_symbols, mod, product, substitute, symbol
+from tilewright.ir.expr import Expr, IntExpr, floordiv, free_symbols, hint, mod, product, substitute, symbol
 from tilewright.ir.target import Target
 from tilewright.ir.types import TensorType
 
@@ -17,6 +17,8 @@ from .indexing import Index, dot
 from .walk import Axis, CannotFuse, Domain, Mask, Walk
 
 SMALLEST_VECTOR_AXIS = 4
+ELEMENT_BYTES = 4
+"""What an element is taken to have where all that matters is about how many fit a cache."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,10 @@ class Nest:
 
 
 class AccessWalk(Walk):
-    """Collects the integer expressions that a region evaluates, and how often it evaluates each op."""
+    """Collects the integer expressions that a region evaluates, and how often it evaluates each op.
+
+    What it gives for a value are the axes that the value varies over.
+    """
 
     def __init__(self, ops: Any, domain: Domain, strides: dict[SSAValue, tuple[IntExpr, ...]] | None = None):
         super().__init__(ops, domain)
@@ -45,38 +50,53 @@ class AccessWalk(Walk):
         self.expressions: dict[IntExpr, None] = {}
         self.loads: dict[tuple[SSAValue, Index], None] = {}
         self.evaluations: dict[tw.MapOp, dict[Index, None]] = {}
-        self.labels = 0
+        self.labels: dict[str, frozenset[str]] = {}  # computed positions, with the axes that they vary over
+        self.rows = frozenset(axis.name for axis in domain.rows)
+        self.all = self.rows | {axis.name for axis in domain.cols}
 
-    def load(self, value: SSAValue, index: Index, mask: Mask) -> None:
+    def axes(self, exprs: Iterable[IntExpr]) -> frozenset[str]:
+        """The axes that the expressions vary over, through computed positions."""
+        names = frozenset(name for expr in exprs for name in free_symbols(expr))
+        return (names & self.all).union(*(self.labels[name] for name in names & self.labels.keys()))
+
+    def load(self, value: SSAValue, index: Index, mask: Mask) -> frozenset[str]:
         self.loads[value, index] = None
         if self.strides is not None:
             self.expressions[self.ranges.simplify(dot(index, self.strides[value]))] = None
         self.expressions.update(dict.fromkeys(mask))
+        return self.axes((*index, *mask))
 
-    def constant(self, value: bool | int | float, type: TensorType) -> None:
-        pass
+    def constant(self, value: bool | int | float, type: TensorType) -> frozenset[str]:
+        return frozenset()
 
-    def integer(self, expr: IntExpr, type: TensorType) -> None:
+    def integer(self, expr: IntExpr, type: TensorType) -> frozenset[str]:
         self.expressions[expr] = None
+        return self.axes([expr])
 
-    def map(self, op: tw.MapOp, args: list[Any], index: Index) -> None:
+    def map(self, op: tw.MapOp, args: list[frozenset[str]], index: Index) -> frozenset[str]:
         self.evaluations.setdefault(op, {})[index] = None
+        return frozenset().union(*args)
 
-    def reduction(self, op: tw.ReduceOp) -> None:
+    def reduction(self, op: tw.ReduceOp) -> frozenset[str]:
         if op.fn.data in ("argmax", "argmin") and len(self.domain.cols) > 1:
             raise CannotFuse("a position over several axes")
+        return self.rows
 
-    def scan(self, op: tw.ScanOp, mask: Mask) -> None:
+    def scan(self, op: tw.ScanOp, mask: Mask) -> frozenset[str]:
         if mask:
             raise CannotFuse("a scan whose result is needed only in part")
         self.visit(op.source, self.canonical_index(op))
+        return self.all
 
-    def select(self, condition: Mask, inside: None, outside: None, type: TensorType) -> None:
+    def select(
+        self, condition: Mask, inside: frozenset[str], outside: frozenset[str], type: TensorType
+    ) -> frozenset[str]:
         self.expressions.update(dict.fromkeys(condition))
+        return inside | outside | self.axes(condition)
 
-    def position(self, value: None, extent: IntExpr, wrap: bool, mask: Mask) -> IntExpr:
-        label = f"j{self.labels}"
-        self.labels += 1
+    def position(self, value: frozenset[str], extent: IntExpr, wrap: bool, mask: Mask) -> IntExpr:
+        label = f"j{len(self.labels)}"
+        self.labels[label] = value | self.axes(mask)
         self.ranges.extents[label] = extent
         return symbol(label)
 
@@ -149,13 +169,15 @@ def merge_axes(domain: Domain, expressions: Sequence[IntExpr]) -> Domain:
     return replace(domain, rows=rows, cols=cols, index=index)
 
 
-def _split_last_row(domain: Domain) -> Domain:
-    """Give a lone row axis a block of lanes, so that the rest of it can run on threads."""
-    axis = domain.rows[-1]
+def _split_last_row(domain: Domain, target: Target) -> Domain | None:
+    """Give a lone row axis blocks of lanes, so that the rest of it can run on threads. None where the columns of a
+    block would not stay in the second-level cache from phase to phase, or the axis has no such blocks."""
+    axis, depth = domain.rows[0], hint(product(a.extent for a in domain.cols))
     extent = axis.extent if isinstance(axis.extent, int) else 0
-    block = next((b for b in (64, 32, 16) if extent > b and extent % b == 0), None)
-    if len(domain.rows) > 1 or block is None:
-        return domain
+    widest = target.l2_bytes // 2 // (ELEMENT_BYTES * max(depth, 1))
+    block = next((b for b in (1024, 512, 256) if b <= widest and extent > b and extent % b == 0), None)
+    if block is None:
+        return None
     outer, inner = Axis("i0", floordiv(axis.extent, block)), Axis("i1", block)
     value = symbol("i0") * block + symbol("i1")
     index = tuple(substitute(i, {axis.name: value}) for i in domain.index)
@@ -190,7 +212,10 @@ def choose_nest(domain: Domain, expressions: Sequence[IntExpr], has_scan: bool, 
         innermost = "serial" if has_scan else "vector"
         cols = tuple(Loop(a, innermost if a is domain.cols[-1] else "serial") for a in domain.cols)
         return Nest(domain, rows, cols)
-    domain = _split_last_row(domain)
+    split = _split_last_row(domain, target) if len(domain.rows) == 1 else domain
+    threads_share_columns = split is None
+    domain = domain if split is None else split
     rows = tuple(Loop(a, "vector" if a is domain.rows[-1] else "parallel") for a in domain.rows)
-    return Nest(domain, rows, tuple(Loop(a, "serial") for a in domain.cols))
+    kinds = ["parallel" if threads_share_columns and a is domain.cols[0] else "serial" for a in domain.cols]
+    return Nest(domain, rows, tuple(Loop(a, k) for a, k in zip(domain.cols, kinds)))
 

@@ -29,7 +29,7 @@ from .phases import PhasePlan
 from .rounding import values_to_round
 from .walk import Mask, Walk, domain_for, zero_of
 
-SUM_BLOCK = {"vector": 256, "serial": 16, "parallel": 16}
+SUM_BLOCK = {"vector": 1024, "serial": 16, "parallel": 16}
 """Elements by kind of loop: longer float sums are added up in blocks (`tile.for ... block`). ATen adds pairwise; these
 lengths (16 additions one after the other in a lane) keep the error within twice its."""
 SCRATCH_SHARE = 16
@@ -161,9 +161,10 @@ class RegionEmitter(Walk):
         for name in (*frame.labels, frame.loop.axis.name):
             self.depth_of_name.pop(name, None)
         extent = frame.loop.axis.extent
-        block: int | None = SUM_BLOCK[frame.loop.kind]
+        in_order = any(REDUCTIONS[r].result == "i64" for r in reduce)  # the first of equal extremes
+        block: int | None = SUM_BLOCK["serial" if in_order else frame.loop.kind]
         adds = any(r == "sum" and DTYPES[d].is_float for r, d in zip(reduce, dtypes))
-        if not adds or (isinstance(extent, int) and extent <= SUM_BLOCK[frame.loop.kind]):
+        if not adds or (isinstance(extent, int) and extent <= block):
             block = None
         loop = tile.ForOp.make(frame.loop.axis.name, extent, frame.loop.kind, frame.block, reduce, dtypes, block)
         loop.location = fuse_locations(op.location for op in frame.block.ops)

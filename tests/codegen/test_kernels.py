@@ -281,3 +281,91 @@ def test_scratch_larger_than_the_stack_is_kept_for_the_next_call():
         y = torch.empty_like(x)
         assert call(function, [x, y], [rows]) == 0
         assert torch.equal(y, x.flip(1))
+
+
+COLUMNS = """builtin.module {
+  tile.kernel @columns(%x: !tile.ref<f32>, %total: !tile.ref<f32>, %first: !tile.ref<i64>, %y: !tile.ref<f32>)
+      {kind = "loop", outputs = #tw.dims<[1, 2, 3]>, sizes = ["s0", "s1"]} {
+    tile.for i0 in [s1] vector {
+      %s, %p = tile.for k0 in [s0] parallel block [16] reduce ["sum", "argmax"] : f32, i64 {
+        %a = tile.load %x["k0*s1 + i0"] : f32
+        tile.yield %a, %a
+      }
+      tile.store %total[i0], %s
+      tile.store %first[i0], %p
+      tile.for k0 in [s0] parallel {
+        %a = tile.load %x["k0*s1 + i0"] : f32
+        %d = tile.map "sub" %a, %s : f32
+        tile.store %y["k0*s1 + i0"], %d
+      }
+    }
+  }
+}"""
+
+
+@pytest.fixture(scope="module")
+def columns():
+    return build(COLUMNS)[1]
+
+
+# Rows around the 64 of a thread's block, columns around the lanes of one; the last is enough work for threads.
+@pytest.mark.parametrize("shape", [(0, 3), (1, 1), (64, 5), (65, 64), (127, 4097), (7, 9001), (2309, 331)], ids=str)
+def test_columns_are_reduced_in_blocks_of_rows(columns, shape):
+    """Sums, and the first of equal extremes, for any number of threads; NaN and infinities included."""
+    torch.manual_seed(0)
+    rows, length = shape
+    x = torch.randn(shape).round(decimals=1)
+    if rows > 6:
+        x[5, ::7], x[6, ::5] = float("nan"), float("inf")
+    results = []
+    for threads in (1, 2):
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        made = [torch.full((length,), 77.0), torch.full((length,), 77), torch.full(shape, 77.0)]
+        assert call(columns, [x, *made], [rows, length]) == 0
+        torch.set_num_threads(before)
+        results.append(made)
+    torch.testing.assert_close(results[0], results[1], rtol=0, atol=0, equal_nan=True)
+    total, first, difference = results[0]
+    torch.testing.assert_close(total, x.double().sum(0).float(), rtol=1e-5, atol=1e-4, equal_nan=True)
+    assert torch.equal(first, x.argmax(0) if rows else torch.zeros(length, dtype=torch.int64))
+    torch.testing.assert_close(difference, x - total, rtol=0, atol=0, equal_nan=True)
+
+
+ROW = """builtin.module {{
+  tile.kernel @row_{dtype}_{length}(%x: !tile.ref<{dtype}>, %s: !tile.ref<f64>, %m: !tile.ref<f64>)
+      {{kind = "loop", outputs = #tw.dims<[1, 2]>, sizes = []}} {{
+    %s0, %m0 = tile.for k0 in [{length}] vector reduce ["sum", "max"] : f64, f64 {{
+      %a = tile.load %x[k0] : {loaded}
+      %w = tile.map "cast" %a : f64
+      tile.yield %w, %w
+    }}
+    tile.store %s[0], %s0
+    tile.store %m[0], %m0
+  }}
+}}"""
+ROW_TYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "i32": torch.int32}
+ROW_LENGTHS = [127, 128, 191, 1024, 1025, 5000]
+
+
+@pytest.fixture(scope="module")
+def rows():
+    kernels = [
+        only_kernel(ROW.format(dtype=dtype, length=length, loaded="i32" if dtype == "i32" else "f32"))
+        for dtype in ROW_TYPES for length in ROW_LENGTHS
+    ]
+    return load_kernels(print_file(kernels, host_cpu()), [k.sym_name.data for k in kernels], host_cpu())
+
+
+@pytest.mark.parametrize("length", ROW_LENGTHS)
+@pytest.mark.parametrize("dtype", ROW_TYPES)
+def test_reductions_along_a_row_keep_all_their_elements(rows, length, dtype):
+    """Lengths around the partial results of a row, with what is left of them."""
+    x = torch.randint(-999, 999, (length,)).to(ROW_TYPES[dtype])
+    for special in (None, 0, length - 1):
+        if special is not None and x.is_floating_point():
+            x[special] = float("nan")
+        made = [torch.empty(1, dtype=torch.float64) for _ in range(2)]
+        assert call(rows[f"row_{dtype}_{length}"], [x, *made]) == 0
+        wide = x.double()
+        torch.testing.assert_close(made, [wide.sum().reshape(1), wide.max().reshape(1)], rtol=0, atol=0, equal_nan=True)

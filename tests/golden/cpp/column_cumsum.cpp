@@ -1,8 +1,9 @@
 // loop
 extern "C" int64_t column_cumsum(const float* __restrict x, float* __restrict y, int64_t s0, int64_t s1) {
-  for (int64_t i1_start = 0; i1_start < s1; i1_start += 64) {
-    const int64_t lanes = tw::index_min(64, s1 - i1_start);
-    double total_running[64];
+  tw::expect_writes(y, s0 * s1 * 4);
+  for (int64_t i1_start = 0; i1_start < s1; i1_start += 4096) {
+    const int64_t lanes = tw::index_min(4096, s1 - i1_start);
+    double total_running[4096];
     for (double& r : total_running) r = 0;
     for (int64_t i0 = 0; i0 < s0; ++i0) {
       #pragma omp simd

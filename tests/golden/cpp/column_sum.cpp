@@ -5,13 +5,15 @@ extern "C" int64_t column_sum(
     float* __restrict z,
     int64_t s0,
     int64_t s1) {
-  for (int64_t i1_start = 0; i1_start < s1; i1_start += 64) {
-    const int64_t lanes = tw::index_min(64, s1 - i1_start);
-    float sum[64];
+  tw::expect_writes(y, s1 * 4);
+  tw::expect_writes(z, s0 * s1 * 4);
+  for (int64_t i1_start = 0; i1_start < s1; i1_start += 4096) {
+    const int64_t lanes = tw::index_min(4096, s1 - i1_start);
+    float sum[4096];
     for (float& r : sum) r = 0;
-    float max[64];
+    float max[4096];
     for (float& r : max) r = tw::Limits<float>::low;
-    double sum_total[64];
+    double sum_total[4096];
     for (double& r : sum_total) r = 0;
     for (int64_t i0_start = 0; i0_start < s0; i0_start += 512) {
       const int64_t i0_stop = tw::index_min(i0_start + 512, s0);
@@ -25,14 +27,16 @@ extern "C" int64_t column_sum(
           max[lane] = tw::maximum(max[lane], a);
         }
       }
+      #pragma omp simd
       for (int64_t lane = 0; lane < lanes; ++lane) {
         sum_total[lane] += sum[lane];
       }
     }
+    #pragma omp simd
     for (int64_t lane = 0; lane < lanes; ++lane) {
       sum[lane] = float(sum_total[lane]);
     }
-    float twice_lanes[64];
+    float twice_lanes[4096];
     #pragma omp simd
     for (int64_t lane = 0; lane < lanes; ++lane) {
       const int64_t i1 = i1_start + lane;

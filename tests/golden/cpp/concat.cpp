@@ -5,6 +5,7 @@ extern "C" int64_t concat(
     float* __restrict y,
     int64_t s0,
     int64_t s1) {
+  tw::expect_writes(y, s0 * 20 + s0 * s1 * 4);
   #pragma omp parallel for schedule(static) if (parallel : s0 * 65 + s0 * s1 * 13 >= tw::parallel_work)
   for (int64_t i0 = 0; i0 < s0; ++i0) {
     #pragma omp simd

@@ -6,6 +6,7 @@ extern "C" int64_t gather(
     int64_t s0,
     int64_t s1) {
   int64_t failed = 0;
+  tw::expect_writes(y, s0 * s1 * 4);
   #pragma omp parallel for schedule(static) if (parallel : s0 * 4 + s0 * s1 * 8 >= tw::parallel_work) reduction(| : failed)
   for (int64_t i0 = 0; i0 < s0; ++i0) {
     const int64_t row = rows[i0];

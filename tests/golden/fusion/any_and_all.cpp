@@ -5,6 +5,8 @@ extern "C" int64_t and_any_or_all(
     uint8_t* __restrict p2,
     uint8_t* __restrict p3,
     int64_t s0) {
+  tw::expect_writes(p2, s0);
+  tw::expect_writes(p3, s0);
   #pragma omp parallel for schedule(static) if (parallel : s0 * 78 >= tw::parallel_work)
   for (int64_t i0 = 0; i0 < s0; ++i0) {
     bool any = false;

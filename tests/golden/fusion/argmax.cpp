@@ -1,5 +1,6 @@
 // loop
 extern "C" int64_t abs_argmax(const int64_t* __restrict x, int64_t* __restrict p1, int64_t s0) {
+  tw::expect_writes(p1, s0 * 8);
   #pragma omp parallel for schedule(static) if (parallel : s0 * 39 >= tw::parallel_work)
   for (int64_t i0 = 0; i0 < s0; ++i0) {
     int64_t argmax = 0;

@@ -4,6 +4,7 @@ extern "C" int64_t neg_concat_abs(
     const int64_t* __restrict x,
     int64_t* __restrict p2,
     int64_t s0) {
+  tw::expect_writes(p2, s0 * 64);
   #pragma omp parallel for schedule(static) if (parallel : s0 * 120 >= tw::parallel_work)
   for (int64_t i0 = 0; i0 < s0; ++i0) {
     #pragma omp simd

@@ -6,6 +6,7 @@ extern "C" int64_t maximum_gather_sum_div(
     float* __restrict p3,
     int64_t s0) {
   int64_t failed = 0;
+  tw::expect_writes(p3, s0 * 24);
   #pragma omp parallel for schedule(static) if (parallel : s0 * 281 >= tw::parallel_work) reduction(| : failed)
   for (int64_t i0 = 0; i0 < s0; ++i0) {
     alignas(64) float exp_row[6];

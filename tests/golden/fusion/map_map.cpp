@@ -4,6 +4,7 @@ extern "C" int64_t add_mul_tanh(
     const float16* __restrict y,
     float16* __restrict p2,
     int64_t s0) {
+  tw::expect_writes(p2, s0 * 14);
   #pragma omp parallel for schedule(static) if (parallel : s0 * 245 >= tw::parallel_work)
   for (int64_t i0 = 0; i0 < s0; ++i0) {
     #pragma omp simd

@@ -1,5 +1,6 @@
 // loop
 extern "C" int64_t le_where_sum_div(const float* __restrict x, float* __restrict p1, int64_t s0) {
+  tw::expect_writes(p1, s0 * 28);
   #pragma omp parallel for schedule(static) if (parallel : s0 * 287 >= tw::parallel_work)
   for (int64_t i0 = 0; i0 < s0; ++i0) {
     alignas(64) float exp_row[7];

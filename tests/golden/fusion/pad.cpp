@@ -1,5 +1,6 @@
 // loop
 extern "C" int64_t pad_add(const int64_t* __restrict x, int64_t* __restrict p1, int64_t s0) {
+  tw::expect_writes(p1, s0 * 56);
   #pragma omp parallel for schedule(static) if (parallel : s0 * 105 >= tw::parallel_work)
   for (int64_t i0 = 0; i0 < s0; ++i0) {
     #pragma omp simd

@@ -4,6 +4,7 @@ extern "C" int64_t sum_add_tanh(
     const float* __restrict y,
     float* __restrict p2,
     int64_t s0) {
+  tw::expect_writes(p2, s0 * 4);
   #pragma omp parallel for schedule(static) if (parallel : s0 * 57 >= tw::parallel_work)
   for (int64_t i0 = 0; i0 < s0; ++i0) {
     float sum = 0;

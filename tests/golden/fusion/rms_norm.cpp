@@ -6,6 +6,8 @@ extern "C" int64_t add_mul_sum_rsqrt(
     bfloat16* __restrict p3,
     bfloat16* __restrict p4,
     int64_t s0) {
+  tw::expect_writes(p3, s0 * 38);
+  tw::expect_writes(p4, s0 * 38);
   #pragma omp parallel for schedule(static) if (parallel : s0 * 655 >= tw::parallel_work)
   for (int64_t i0 = 0; i0 < s0; ++i0) {
     alignas(64) float cast_row[19];

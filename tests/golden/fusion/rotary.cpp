@@ -5,6 +5,7 @@ extern "C" int64_t neg_concat_mul_add(
     const bfloat16* __restrict z,
     bfloat16* __restrict p3,
     int64_t s0) {
+  tw::expect_writes(p3, s0 * 16);
   #pragma omp parallel for schedule(static) if (parallel : s0 * 232 >= tw::parallel_work)
   for (int64_t i0 = 0; i0 < s0; ++i0) {
     #pragma omp simd

@@ -1,5 +1,6 @@
 // loop
 extern "C" int64_t abs_sum_mul(const float* __restrict x, float* __restrict p1, int64_t s0) {
+  tw::expect_writes(p1, s0 * 28);
   #pragma omp parallel for schedule(static) if (parallel : s0 * 70 >= tw::parallel_work)
   for (int64_t i0 = 0; i0 < s0; ++i0) {
     double scan_running = 0;

@@ -1,8 +1,9 @@
 // loop
 extern "C" int64_t max_sub_sum_div(const bfloat16* __restrict x, bfloat16* __restrict p1, int64_t s0) {
-  for (int64_t i0_start = 0; i0_start < s0; i0_start += 64) {
-    const int64_t lanes = tw::index_min(64, s0 - i0_start);
-    float max[64];
+  tw::expect_writes(p1, s0 * 10);
+  for (int64_t i0_start = 0; i0_start < s0; i0_start += 4096) {
+    const int64_t lanes = tw::index_min(4096, s0 - i0_start);
+    float max[4096];
     for (float& r : max) r = tw::Limits<float>::low;
     for (int64_t k0 = 0; k0 < 5; ++k0) {
       #pragma omp simd
@@ -12,7 +13,7 @@ extern "C" int64_t max_sub_sum_div(const bfloat16* __restrict x, bfloat16* __res
         max[lane] = tw::maximum(max[lane], x_2);
       }
     }
-    float sum[64];
+    float sum[4096];
     for (float& r : sum) r = 0;
     for (int64_t k0 = 0; k0 < 5; ++k0) {
       #pragma omp simd
