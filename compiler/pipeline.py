@@ -16,8 +16,9 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import FuncOp
 
 from tilewright.codegen import native
-from tilewright.codegen.cpp import print_files, print_kernel
-from tilewright.codegen.host import HostProgram
+from tilewright.codegen.cpp import Inexpressible, print_files, print_host, print_kernel
+from tilewright.codegen.host import HostProgram, program_parts
+from tilewright.codegen.native_host import NativeProgram, host_names
 from tilewright.ir import prog, tile, tw
 from tilewright.ir.cost import kernel_cost, predicted_seconds
 from tilewright.ir.errors import OptionValueError, UnsupportedOpError
@@ -87,13 +88,13 @@ def _compile(
         )
     with clock.phase("print"):
         kernels = [op for op in module.body.block.ops if isinstance(op, tile.KernelOp)]
-        sources = print_files(kernels, target)
+        sources = print_files(kernels, target, host_text(module, context) if options.host == "cpp" else "")
     with clock.phase("build"):
         functions, libraries = build(sources, target)
     with clock.phase("host"):
         count = len(argument_types(module))
         static = [*weights, *range(count - len(constants), count)]
-        host = HostProgram(module, functions, static)
+        host = load_host(module, functions, libraries, sources, static)
     compilation = Compilation(
         host=host, module=module, constants=constants, sources=sources, libraries=libraries, target=target,
         fallbacks=fallbacks, remarks=context.remarks, manager=manager,
@@ -123,8 +124,9 @@ def load_compilation(parts: Mapping[str, Any]) -> Compilation:
     count = len(argument_types(module))
     static = list(range(count - len(constants), count))
     return Compilation(
-        host=HostProgram(module, functions, static), module=module, constants=constants, sources=list(parts["sources"]),
-        libraries=list(parts["libraries"]), target=target, fallbacks=parts["stats"]["fallbacks"],
+        host=load_host(module, functions, parts["libraries"], parts["sources"], static), module=module,
+        constants=constants, sources=list(parts["sources"]), libraries=list(parts["libraries"]), target=target,
+        fallbacks=parts["stats"]["fallbacks"],
         remarks=[Remark(r["pass_name"], r["kind"], r["message"], tuple(r["lines"])) for r in parts["remarks"]],
         manager=None, stats=parts["stats"], stage_texts=dict(parts["stages"]),
     )
@@ -148,7 +150,7 @@ class KernelInfo:
 class Compilation:
     """A compiled graph. Calling it runs the program on the graph's inputs (tensors and ints) and gives its outputs."""
 
-    host: HostProgram
+    host: HostProgram | NativeProgram
     module: ModuleOp
     constants: list[torch.Tensor]
     sources: list[str]
@@ -180,8 +182,13 @@ class Compilation:
 
     @property
     def host_source(self) -> str:
-        """The Python text of the host program."""
+        """The host program as Python, whichever of the two hosts runs."""
         return self.host.source
+
+    @property
+    def host_cpp(self) -> str:
+        """The host program as C++; empty where Python runs it."""
+        return self.host.text if isinstance(self.host, NativeProgram) else ""
 
     @property
     def kernels(self) -> list[KernelInfo]:
@@ -227,6 +234,26 @@ def load_functions(libraries: Sequence[Path], sources: Sequence[str], target: Ta
     for library, source in zip(libraries, sources):
         functions |= native.load_library(library, source, target)
     return functions
+
+
+def host_text(module: ModuleOp, context: PassContext) -> str:
+    """The host program in C++, or nothing where it has a call that only Python can make, which is remarked on."""
+    try:
+        return print_host(*program_parts(module))
+    except Inexpressible as reason:
+        context.remark("host", "rejected", f"Python calls the kernels: {reason}")
+        return ""
+
+
+def load_host(
+    module: ModuleOp, functions: Mapping[str, Any], libraries: Sequence[Path], sources: Sequence[str],
+    static: Sequence[int],
+) -> HostProgram | NativeProgram:
+    """The host program that is in a library, or else the one in Python."""
+    for library, source in zip(libraries, sources):
+        if host_names(source):
+            return NativeProgram(module, functions, library, source, static=static)
+    return HostProgram(module, functions, static)
 
 
 def argument_types(module: ModuleOp) -> list[Any]:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from xdsl.dialects.builtin import ModuleOp, StringAttr
 
-from tilewright.codegen.cpp import print_file
-from tilewright.codegen.host import HostProgram
-from tilewright.codegen.native import load_kernels
+from tilewright.codegen.cpp import print_file, print_host
+from tilewright.codegen.host import HostProgram, program_parts
+from tilewright.codegen.native import build_all, load_kernels, load_library
+from tilewright.codegen.native_host import NativeProgram
 from tilewright.ir.target import host_cpu
 from tilewright.ir.tile import KernelOp
 from tilewright.passes.base import PassContext
@@ -44,4 +45,16 @@ def build_programs(modules: Sequence[ModuleOp]) -> list[HostProgram]:
     return [
         HostProgram(module, {old: functions[new] for old, new in table.items()})
         for module, table in zip(modules, names)
+    ]
+
+
+def native_programs(modules: Sequence[ModuleOp]) -> list[NativeProgram]:
+    """A callable for each module, all of them programs (prog level), whose host programs are in C++."""
+    parts = [program_parts(module) for module in modules]
+    sources = [
+        print_file(kernels.values(), host_cpu(), print_host(function, kernels)) for function, kernels in parts
+    ]
+    return [
+        NativeProgram(module, load_library(path, source, host_cpu()), path, source)
+        for module, path, source in zip(modules, build_all(sources, host_cpu()), sources)
     ]
