@@ -5,6 +5,7 @@ from __future__ import annotations
 import _ctypes
 import ctypes
 import re
+import sys
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
@@ -76,7 +77,10 @@ class NativeProgram:
         make = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_void_p, ctypes.py_object)(
             _ctypes.dlsym(library._handle, name)
         )
-        self._run = make(_api(), ctypes.addressof(self._addresses), library)
+        try:
+            self._run = make(ctypes.addressof(_api()), ctypes.addressof(self._addresses), library)
+        except ValueError:  # null
+            raise KernelBuildError(f"{path} has a host program for another version of Tilewright") from None
         # The garbage collector would close a library that it finds together with this function before it frees the
         # function, whose memory is freed by code of the library. What a finalizer holds it does not find.
         weakref.finalize(self._run, _let_go, library).atexit = False
@@ -154,29 +158,38 @@ def host_text(source: str, name: str) -> str:
     return source[start : source.index("\n}\n", source.index(f'extern "C" PyObject* {name}(', start)) + 3]
 
 
+def unavailable() -> str:
+    """Why host programs in C++ cannot run in this process; empty where they can."""
+    try:
+        _api()
+    except KernelBuildError as error:
+        return str(error)
+    # Python's lock is what keeps two calls from taking one arena.
+    return "" if getattr(sys, "_is_gil_enabled", lambda: True)() else "this Python runs without its global lock"
+
+
 @lru_cache(maxsize=1)
-def _api() -> int:
-    """The address of the `Api` of tilewright_host.h. Raises KernelBuildError where this torch or Python lacks some."""
-    libraries = Path(torch.__file__).parent / "lib"
-    torch_cpu, torch_python = (ctypes.CDLL(str(libraries / f"lib{name}.so")) for name in ("torch_cpu", "torch_python"))
+def _api() -> ctypes.Array[ctypes.c_ssize_t]:
+    """The `Api` of tilewright_host.h. Raises KernelBuildError where this torch or Python lacks some of it."""
     values = []
-    for name in _FUNCTION.findall((HEADER_DIRECTORY / "tilewright_host.h").read_text()):
-        library = ctypes.pythonapi if name.startswith("Py") else torch_python if name in _MANGLED else torch_cpu
-        try:
-            values.append(_ctypes.dlsym(library._handle, _MANGLED.get(name, name)))
-        except OSError as error:
-            if not name.startswith("torch_exception"):
-                raise KernelBuildError(f"host programs in C++ need {name}, which is not there: {error}") from None
-            values.append(0)
+    try:
+        folder = Path(torch.__file__).parent / "lib"
+        torch_cpu, torch_python = (ctypes.CDLL(str(folder / f"lib{name}.so")) for name in ("torch_cpu", "torch_python"))
+        for name in _FUNCTION.findall((HEADER_DIRECTORY / "tilewright_host.h").read_text()):
+            library = ctypes.pythonapi if name.startswith("Py") else torch_python if name in _MANGLED else torch_cpu
+            try:
+                values.append(_ctypes.dlsym(library._handle, _MANGLED.get(name, name)))
+            except OSError:
+                if not name.startswith("torch_exception"):
+                    raise
+                values.append(0)
+    except OSError as error:
+        raise KernelBuildError(f"a host program in C++ needs what is not there: {error}") from None
     header = object.__basicsize__
     values += [id(None), id(torch.Tensor), id(torch.nn.Parameter), header - ctypes.sizeof(ctypes.c_void_p)]
     values.append(_tensor_offset(header))
-    api = (ctypes.c_ssize_t * len(values))(*values)
-    _keep.append(api)
-    return ctypes.addressof(api)
-
-
-_keep: list[Any] = []
+    count = len(values) + 1
+    return (ctypes.c_ssize_t * count)(count * ctypes.sizeof(ctypes.c_ssize_t), *values)
 
 
 def _tensor_offset(header: int) -> int:

@@ -18,7 +18,7 @@ from xdsl.dialects.func import FuncOp
 from tilewright.codegen import native
 from tilewright.codegen.cpp import Inexpressible, print_files, print_host, print_kernel
 from tilewright.codegen.host import HostProgram, program_parts
-from tilewright.codegen.native_host import NativeProgram, host_names
+from tilewright.codegen.native_host import NativeProgram, host_names, unavailable
 from tilewright.ir import prog, tile, tw
 from tilewright.ir.cost import kernel_cost, predicted_seconds
 from tilewright.ir.errors import OptionValueError, UnsupportedOpError
@@ -237,12 +237,15 @@ def load_functions(libraries: Sequence[Path], sources: Sequence[str], target: Ta
 
 
 def host_text(module: ModuleOp, context: PassContext) -> str:
-    """The host program in C++, or nothing where it has a call that only Python can make, which is remarked on."""
+    """The host program in C++, or nothing where only Python can make its calls, which is remarked on."""
+    reason = unavailable()
     try:
-        return print_host(*program_parts(module))
-    except Inexpressible as reason:
-        context.remark("host", "rejected", f"Python calls the kernels: {reason}")
-        return ""
+        if not reason:
+            return print_host(*program_parts(module))
+    except Inexpressible as error:
+        reason = str(error)
+    context.remark("host", "rejected", f"Python calls the kernels: {reason}")
+    return ""
 
 
 def load_host(
@@ -251,7 +254,7 @@ def load_host(
 ) -> HostProgram | NativeProgram:
     """The host program that is in a library, or else the one in Python."""
     for library, source in zip(libraries, sources):
-        if host_names(source):
+        if host_names(source) and not unavailable():
             return NativeProgram(module, functions, library, source, static=static)
     return HostProgram(module, functions, static)
 

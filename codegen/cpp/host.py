@@ -52,7 +52,9 @@ class _HostPrinter:
         self.function = function
         self.kernels = kernels
         self.name = name
-        self.taken = {*RESERVED, *_VARIABLES, *argument_symbols(function)}
+        symbols = argument_symbols(function)
+        self.taken = {*RESERVED, *_VARIABLES, *symbols}
+        self.ranges = Ranges() if all(len(place) > 1 for place in symbols.values()) else _AnySign()
         self.names: dict[SSAValue, str] = {}
         # Where a value lies: the tensor or pointer that it is a view of, and how many elements further.
         self.base: dict[SSAValue, tuple[SSAValue, IntExpr]] = {}
@@ -124,8 +126,8 @@ class _HostPrinter:
 
     def size(self, expr: IntExpr) -> str:
         for divisor in _divisors(expr):
-            self.divisors[expression_text(divisor, Ranges())] = None
-        return expression_text(expr, Ranges())
+            self.divisors[expression_text(divisor, self.ranges)] = None
+        return expression_text(expr, self.ranges)
 
     def dims(self, dims: Sequence[IntExpr]) -> str:
         return "{" + ", ".join(map(self.size, dims)) + "}"
@@ -304,6 +306,13 @@ _STATEMENTS: dict[type[Operation], Any] = {
     prog.ViewOp: _HostPrinter.view, prog.LaunchOp: _HostPrinter.launch, prog.ExternOp: _HostPrinter.extern,
     prog.ReturnOp: _HostPrinter.give,
 }
+
+
+class _AnySign(Ranges):
+    """What is known where symbols are integer arguments, which may be negative."""
+
+    def is_nonnegative(self, expr: IntExpr) -> bool:
+        return isinstance(expr, int) and expr >= 0
 
 
 def find_schema(target: str) -> Any:

@@ -8,7 +8,7 @@
 
 #include "tilewright.h"
 
-// Nothing here or in a host program, which stands last in its file, is worth a long compilation.
+// Nothing here is worth a long compilation.
 #pragma GCC optimize("O1")
 
 typedef struct _object PyObject;
@@ -64,6 +64,7 @@ namespace tw {
 
 // The addresses, and what the loader has found out about Python's objects.
 struct Api {
+  int64_t size;  // of this in bytes, as the loader counts
 #define TW_FIELD(Result, name, parameters) Result (*name) parameters;
   TW_HOST_FUNCTIONS(TW_FIELD)
 #undef TW_FIELD
@@ -360,7 +361,8 @@ static void destroy(PyObject* capsule) {
   delete program;
 }
 
-// The Python function that runs a program. It holds `library`, the object that keeps this code open.
+// The Python function that runs a program. It holds `library`, the object that keeps this code open. Null where the
+// loader knows other functions than this was built for.
 template <PyObject* (*run)(Program&, PyObject* const*)>
 static PyObject* function(
     const Api* addresses, const void* const* kernels, const char* kinds, int64_t views, PyObject* library) {
@@ -370,9 +372,14 @@ static PyObject* function(
     int flags;
     const char* doc;
   } method = {"run", entry<run>, 0x80 /* METH_FASTCALL */, nullptr};
+  if (addresses->size != sizeof(Api)) return nullptr;
   api = *addresses;
   Program* program = new Program{nullptr, kernels, kinds, int64_t(__builtin_strlen(kinds)), views};
   return api.PyCFunction_NewEx((void*)&method, api.PyCapsule_New(program, nullptr, destroy), library);
 }
 
 }  // namespace tw
+
+// A host program, which stands last in its file, is a list of calls: there is nothing in it to optimize, and gcc's time
+// for that grows faster than the list.
+#pragma GCC optimize("O0")
