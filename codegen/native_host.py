@@ -148,7 +148,7 @@ def _is_plain(tensor: torch.Tensor) -> bool:
 
 def _size(argument: Any, dim: int | None = None, factor: int = 1, offset: int = 0) -> int:
     size = argument if dim is None else argument.shape[dim] if dim < argument.dim() else -1
-    return int((size - offset) // factor)
+    return (size - offset) // factor  # type: ignore[no-any-return]
 
 
 def host_text(source: str, name: str) -> str:

@@ -16,7 +16,7 @@ from xdsl.ir import BlockArgument, Operation, SSAValue
 from tilewright.ir import calls, prog, tile
 from tilewright.ir.dtypes import itemsize
 from tilewright.ir.errors import InputError
-from tilewright.ir.expr import Expr, IntExpr, Ranges
+from tilewright.ir.expr import Expr, IntExpr, Ranges, free_symbols
 from tilewright.ir.function import argument_symbols, result_kinds, updated_arguments
 from tilewright.ir.text import file_lines
 from tilewright.ir.types import BufferType, DimsAttr
@@ -62,6 +62,7 @@ class _HostPrinter:
         self.views: dict[SSAValue, str] = {}  # tensors over memory, for library calls
         self.body: list[str] = []
         self.divisors: dict[str, None] = {}
+        self.used_symbols: set[str] = set()
         self.launched: dict[str, int] = {}  # kernels, with their numbers of pointers
         self.owned = 0
         self.arena: IntExpr = 0
@@ -71,7 +72,7 @@ class _HostPrinter:
     def print(self) -> str:
         block = self.function.body.block
         used = self.used_values()
-        arguments = self.arguments(used)
+        tensors, checks = self.arguments(used)
         for op in block.ops:
             if not isinstance(op, prog.ArenaOp):
                 self.comment(op)
@@ -86,7 +87,7 @@ class _HostPrinter:
                      "int64_t status = 0;"]
         status = "status" if self.launched else "0"
         end = f"return call.give({status}, {{{', '.join(self.results)}}});"
-        body = [*arguments, *divisors, *begin, *self.body, end]
+        body = [*tensors, *self.symbols(), *divisors, *checks, *begin, *self.body, end]
         fields = [
             f"  int64_t (*{kernel})({', '.join(['const void*'] * count + ['int64_t'] * self.sizes_of(kernel))});"
             for kernel, count in self.launched.items()
@@ -125,6 +126,7 @@ class _HostPrinter:
         return name
 
     def size(self, expr: IntExpr) -> str:
+        self.used_symbols |= free_symbols(expr)
         for divisor in _divisors(expr):
             self.divisors[expression_text(divisor, self.ranges)] = None
         return expression_text(expr, self.ranges)
@@ -174,26 +176,28 @@ class _HostPrinter:
             self.emit(f"// {', '.join(lines[:4])}{' ...' if len(lines) > 4 else ''}")
 
     # Statements
-    def arguments(self, used: set[SSAValue]) -> list[str]:
-        """What is read from the arguments, and the checks that they are what the program was compiled for."""
-        declared, checks = [], []
-        block = self.function.body.block
-        for position, arg in enumerate(block.args):
+    def arguments(self, used: set[SSAValue]) -> tuple[list[str], list[str]]:
+        """The tensors among the arguments, and the checks that they are what the program was compiled for."""
+        tensors, checks = [], []
+        for position, arg in enumerate(self.function.body.block.args):
             name = self.new_name(arg, f"arg{position}")
             self.base[arg] = (arg, 0)
             if isinstance(arg.type, BufferType):
-                declared.append(f"const tw::Tensor {name} = tw::tensor_of(args[{position}]);")
+                tensors.append(f"const tw::Tensor {name} = tw::tensor_of(args[{position}]);")
                 if arg in used:
                     checks.append(f"if (!tw::fits({name}, {self.typed_layout(arg.type)})) return nullptr;")
-            else:
-                declared += [f"const int64_t {name} = tw::api.PyLong_AsLongLong(args[{position}]);",
-                             f"if ({name} == -1 && tw::api.PyErr_Occurred()) return nullptr;"]
-        names = [self.names[arg] for arg in block.args]
-        symbols = [
-            f"const int64_t {symbol} = {_size_text(names[position], *place)};"
-            for symbol, (position, *place) in argument_symbols(self.function).items()
-        ]
-        return [*declared, *symbols, *checks]
+        return tensors, checks
+
+    def symbols(self) -> list[str]:
+        """The values of the symbols that the program has used. Others may have none, as sizes of ragged tensors."""
+        arguments = self.function.body.block.args
+        lines = []
+        for symbol, (position, *place) in argument_symbols(self.function).items():
+            if symbol in self.used_symbols:
+                source = _size_text(self.names[arguments[position]], *place) if place else \
+                    f"tw::integer(args[{position}])"
+                lines.append(f"const int64_t {symbol} = {source};")
+        return lines
 
     def set_arena(self, op: prog.ArenaOp) -> None:
         self.arena = op.size.data[0]
@@ -216,7 +220,9 @@ class _HostPrinter:
     def launch(self, op: prog.LaunchOp) -> None:
         kernel = op.kernel.root_reference.data
         self.launched[kernel] = len(op.args)
-        arguments = [self.pointer(a) for a in op.args] + list(self.kernels[kernel].size_names)
+        sizes = self.kernels[kernel].size_names
+        self.used_symbols.update(sizes)
+        arguments = [self.pointer(a) for a in op.args] + list(sizes)
         self.emit(f"status |= kernels.{kernel}({', '.join(arguments)});")
 
     def sizes_of(self, kernel: str) -> int:
@@ -342,9 +348,9 @@ def _double_text(value: float) -> str:
     return repr(value) if math.isfinite(value) else ("tw::inf_f64" if value > 0 else "-tw::inf_f64")
 
 
-def _size_text(argument: str, dim: int | None = None, factor: int = 1, offset: int = 0) -> str:
-    """A symbol's value: of an integer argument, of a dim, or of the dim ``factor * symbol + offset``."""
-    size = argument if dim is None else f"{argument}.size({dim})"
+def _size_text(argument: str, dim: int, factor: int = 1, offset: int = 0) -> str:
+    """A symbol's value: a dim, which is ``factor * symbol + offset``."""
+    size = f"{argument}.size({dim})"
     return size if (factor, offset) == (1, 0) else f"tw::index_div({size} - {offset}, {factor})"
 
 

@@ -85,7 +85,7 @@ constexpr int32_t cpu = 0, no_index = -1;
 
 typedef std::initializer_list<int64_t> Dims;
 
-// What ends a call of a library: torch's message.
+// What ends a call: torch's message, or none where a Python error is set.
 struct Failure {
   const char* message;
 };
@@ -119,6 +119,13 @@ struct Tensor {
 // The tensor in a Python object of torch.Tensor.
 TW_INLINE Tensor tensor_of(PyObject* object) {
   return {reinterpret_cast<AtenTensorHandle>(reinterpret_cast<char*>(object) + api.tensor_offset)};
+}
+
+// The value of a Python int.
+static int64_t integer(PyObject* object) {
+  const int64_t value = api.PyLong_AsLongLong(object);
+  if (value == -1 && api.PyErr_Occurred()) fail(nullptr);
+  return value;
 }
 
 // Whether a tensor has these sizes and lies so in memory; the stride of a dim of size 1 may be any.
@@ -341,10 +348,9 @@ static PyObject* entry(PyObject* self, PyObject* const* args, intptr_t count) {
   try {
     if (expected) result = run(program, args);
   } catch (const Failure& failure) {
-    return api.PyUnicode_FromString(failure.message);
+    return failure.message ? api.PyUnicode_FromString(failure.message) : nullptr;
   }
   if (result) return result;
-  if (api.PyErr_Occurred()) return nullptr;
   api.Py_IncRef(api.none);
   return api.none;
 }
