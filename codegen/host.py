@@ -378,6 +378,13 @@ def tuple_text(dims: Sequence[IntExpr]) -> str:
     return f"({_listed([str(d) for d in dims])})"
 
 
+def program_parts(module: ModuleOp) -> tuple[FuncOp, dict[str, tile.KernelOp]]:
+    """The function of a program, and its kernels by name."""
+    ops = list(module.body.block.ops)
+    function = next(op for op in ops if isinstance(op, FuncOp))
+    return function, {op.sym_name.data: op for op in ops if isinstance(op, tile.KernelOp)}
+
+
 class HostProgram:
     """A program that can be called. Two calls at once get an arena each; a failed call gives its arena back.
 
@@ -388,9 +395,7 @@ class HostProgram:
     def __init__(
         self, module: ModuleOp, kernels: Mapping[str, Callable[..., int]], static: Sequence[int] = ()
     ):
-        ops = list(module.body.block.ops)
-        function = next(op for op in ops if isinstance(op, FuncOp))
-        tiles = {op.sym_name.data: op for op in ops if isinstance(op, tile.KernelOp)}
+        function, tiles = program_parts(module)
         self._static = sorted(static)
         printer = HostPrinter(function, tiles, self._static)
         self.source = printer.print()
@@ -403,6 +408,12 @@ class HostProgram:
         self._bind = namespace["bind_weights"]
         self._arenas: list[Any] = []
         self._bound: tuple[list[Any], list[Any], tuple[Any, ...]] | None = None
+
+    def arenas(self) -> list[int]:
+        """Bytes of each arena that is kept for the next calls."""
+        if self._dynamic:
+            return [arena.memory.numel() for arena in self._arenas]
+        return [memory.numel() for memory, _ in self._arenas]
 
     def __call__(self, *args: Any) -> list[Any]:
         weights = self._weights(args)

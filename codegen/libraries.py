@@ -39,7 +39,7 @@ def load_library(path: Path, source: str, target: Target) -> dict[str, Callable[
     import torch  # noqa: F401  (loads the OpenMP runtime, which the library then finds by its name)
 
     check_features(target)
-    library = _open(path)
+    library = open_library(path)
     functions: dict[str, Callable[..., int]] = {}
     for name, parameters in _SIGNATURE.findall(source):
         types = [ctypes.c_void_p if "*" in p else ctypes.c_int64 for p in parameters.split(",") if p.strip()]
@@ -62,7 +62,8 @@ def check_features(target: Target) -> None:
         raise KernelBuildError(f"kernels for target {target.name!r} cannot be loaded here: {what}")
 
 
-def _open(path: Path) -> ctypes.CDLL:
+def open_library(path: Path) -> ctypes.CDLL:
+    """The shared library at `path`, open for as long as it is held. Raises KernelBuildError for what is none."""
     try:
         data = path.read_bytes()
     except OSError as error:

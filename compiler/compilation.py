@@ -18,6 +18,7 @@ from xdsl.dialects.func import FuncOp
 from tilewright.codegen import native
 from tilewright.codegen.cpp import print_kernel
 from tilewright.codegen.host import HostProgram
+from tilewright.codegen.native_host import NativeProgram, host_names, unavailable
 from tilewright.ir import tile
 from tilewright.ir.cost import kernel_cost, predicted_seconds
 from tilewright.ir.plain import from_plain, to_plain
@@ -58,7 +59,7 @@ class KernelInfo:
 class Compilation:
     """A compiled graph. Calling it runs the program on the graph's inputs (tensors and ints) and gives its outputs."""
 
-    host: HostProgram
+    host: HostProgram | NativeProgram
     module: ModuleOp
     constants: list[torch.Tensor]
     sources: list[str]
@@ -101,8 +102,13 @@ class Compilation:
 
     @property
     def host_source(self) -> str:
-        """The Python text of the host program."""
+        """The host program as Python, whichever of the two hosts runs."""
         return self.host.source
+
+    @property
+    def host_cpp(self) -> str:
+        """The host program as C++; empty where Python runs it."""
+        return self.host.text if isinstance(self.host, NativeProgram) else ""
 
     @cached_property
     def remarks(self) -> list[Remark]:
@@ -143,9 +149,10 @@ def load_compilation(parts: Mapping[str, Any]) -> Compilation:
         manager = PassManager(parse_pipeline(options["passes"]), PassContext(target, options, sizes={}))
         return History(manager, manager.run(from_plain(parts["imported"])))
 
+    static = static_positions(module, parts["weights"], constants)
     return Compilation(
-        host=HostProgram(module, functions, static_positions(module, parts["weights"], constants)), module=module,
-        constants=constants, sources=sources, libraries=list(libraries), target=target, weights=parts["weights"],
+        host=load_host(module, functions, libraries, sources, static), module=module, constants=constants,
+        sources=sources, libraries=list(libraries), target=target, weights=parts["weights"],
         fallbacks=parts["fallbacks"], seconds={}, history=history,
     )
 
@@ -156,6 +163,17 @@ def load_functions(libraries: Sequence[Path], sources: Sequence[str], target: Ta
     for library, source in zip(libraries, sources):
         functions |= native.load_library(library, source, target)
     return functions
+
+
+def load_host(
+    module: ModuleOp, functions: Mapping[str, Any], libraries: Sequence[Path], sources: Sequence[str],
+    static: Sequence[int],
+) -> HostProgram | NativeProgram:
+    """The host program that is in a library, or else the one in Python."""
+    for library, source in zip(libraries, sources):
+        if host_names(source) and not unavailable():
+            return NativeProgram(module, functions, library, source, static=static)
+    return HostProgram(module, functions, static)
 
 
 def argument_types(module: ModuleOp) -> list[Any]:

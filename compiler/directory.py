@@ -30,7 +30,7 @@ def write_directory(model: CompiledModel, directory: Path, name: str) -> list[Pa
 
         00_import.mlir …         the IR after each stage, with its provenance on line 1
         kernels/                 one folder a kernel: kernel.cpp, kernel.mlir, kernel.py (checks and times it)
-        host.py                  the host program
+        host.py, host.cpp        the host program as Python and as the C++ that runs
         report.html, stats.json  what was decided, and the same as data
         NAME.tw                  the artifact
 
@@ -58,6 +58,9 @@ def _write_program(compilation: AnyCompilation, directory: Path) -> list[Path]:
         written += [
             write_dump(directory, position, entries, compilation.target, text) for position, text in enumerate(texts)
         ]
+        if compilation.host_cpp:
+            (directory / "host.cpp").write_text(compilation.host_cpp)
+            written.append(directory / "host.cpp")
     if compilation.host_source:
         (directory / "host.py").write_text(compilation.host_source)
         written.append(directory / "host.py")

@@ -119,6 +119,8 @@ OPTIONS: dict[str, Option] = {
         Option("dump_ir", _path, None, "a directory for the IR after each pass"),
         Option("fallback", _text, "allow", "what becomes of ops that cannot be compiled: run in ATen, or an error",
                values=("allow", "error")),
+        Option("host", _text, "cpp", "what calls the kernels: one C++ function, or readable Python, for debugging",
+               values=("cpp", "python")),
         Option("rng", _text, "counter", "random numbers: made from one seed a call, or torch's own bit for bit",
                values=("counter", "eager")),
         Option("memory_budget", _any, None, 'peak memory: bytes ("20GiB") or a ratio', unavailable=("*",)),
@@ -152,6 +154,7 @@ class Options:
     verify: str = "off"
     dump_ir: Path | None = None
     fallback: str = "allow"
+    host: str = "cpp"
     rng: str = "counter"
     memory_budget: Any = None
     quantize: Any = None

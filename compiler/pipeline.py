@@ -13,8 +13,9 @@ import torch
 from xdsl.dialects.builtin import ModuleOp
 
 from tilewright.codegen import native
-from tilewright.codegen.cpp import print_files
-from tilewright.codegen.host import HostProgram
+from tilewright.codegen.cpp import Inexpressible, print_files, print_host
+from tilewright.codegen.host import program_parts
+from tilewright.codegen.native_host import unavailable
 from tilewright.ir import prog, tile, tw
 from tilewright.ir.errors import OptionValueError, UnsupportedOpError
 from tilewright.ir.function import updated_arguments
@@ -22,12 +23,12 @@ from tilewright.ir.interpreter import find_function
 from tilewright.ir.target import Target
 from tilewright.ir.target import target as find_target
 from tilewright.ir.text import file_lines
-from tilewright.passes.base import PassContext
+from tilewright.passes.base import PassContext, Remark
 from tilewright.passes.manager import PassManager
 from tilewright.passes.pipelines import parse_pipeline
 
 from .blame import blaming, wrong_kernels, wrong_nodes
-from .compilation import Compilation, History, load_functions, static_positions
+from .compilation import Compilation, History, load_functions, load_host, static_positions
 from .importer import import_graph
 from .importer.fallback import LIBRARY
 from .options import Options
@@ -81,11 +82,11 @@ def _compile(
         )
     with clock.phase("print"):
         kernels = [op for op in module.body.block.ops if isinstance(op, tile.KernelOp)]
-        sources = print_files(kernels, target)
+        sources = print_files(kernels, target, host_text(module, context) if options.host == "cpp" else "")
     with clock.phase("build"):
         functions, libraries = build(sources, target)
     with clock.phase("host"):
-        host = HostProgram(module, functions, static_positions(module, weights, constants))
+        host = load_host(module, functions, libraries, sources, static_positions(module, weights, constants))
     compilation = Compilation(
         host=host, module=module, constants=constants, sources=sources, libraries=libraries, target=target,
         weights=weights, fallbacks=fallbacks, seconds=clock.seconds, history=lambda: History(manager, records),
@@ -132,6 +133,18 @@ def build(sources: Sequence[str], target: Target) -> tuple[dict[str, Any], list[
     """The kernels of the sources, loaded, and the libraries they are in."""
     libraries = native.build_all(sources, target)
     return load_functions(libraries, sources, target), libraries
+
+
+def host_text(module: ModuleOp, context: PassContext) -> str:
+    """The host program in C++, or nothing where only Python can make its calls, which is remarked on."""
+    reason = unavailable()
+    try:
+        if not reason:
+            return print_host(*program_parts(module))
+    except Inexpressible as error:
+        reason = str(error)
+    context.remark(lambda: Remark("host", "rejected", f"Python calls the kernels: {reason}"))
+    return ""
 
 
 def static_inputs() -> list[int]:

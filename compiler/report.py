@@ -111,6 +111,7 @@ def write_report(compilation: AnyCompilation, signature: Signature, path: Path) 
         "<h2>Buffers</h2>", _records(buffers(compilation)),
         "<h2>IR after each stage</h2>", *(_details(name, text) for name, text in compilation.stages.items()),
         "<h2>Host program</h2>", _details("host.py", compilation.host_source),
+        *([_details("host.cpp", text)] if (text := getattr(compilation, "host_cpp", "")) else []),
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(

@@ -134,7 +134,8 @@ def test_the_example_is_what_the_compiler_prints(scores):
     model = tilewright.compile(*module.make())
     printed = {stage: model.ir(stage) for stage in ("import", "fuse", "lower", "plan-memory")}
     printed = {stage: re.sub(r" loc\(.*\)$", "", text, flags=re.M) for stage, text in printed.items()}
-    printed |= {"kernel": model.kernels[0].source, "host": model.compilation.host_source}
+    printed |= {"kernel": model.kernels[0].source, "host": model.compilation.host_cpp}
+    printed["python"] = model.compilation.host_source
     shown = [b for b in blocks("architecture.md") if b.name in printed]
     assert len(shown) == len(printed)
     for part in shown:

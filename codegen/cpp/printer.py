@@ -233,23 +233,24 @@ def print_kernel(kernel: KernelOp) -> str:
     return KernelPrinter(kernel).print()
 
 
-def print_file(kernels: Iterable[KernelOp], target: Target) -> str:
-    """A C++ file with all of `kernels`, to be built for `target`."""
+def print_file(kernels: Iterable[KernelOp], target: Target, host: str = "") -> str:
+    """A C++ file with all of `kernels`, and with the `host` program (see `print_host`), to be built for `target`."""
     features = " ".join(target.features)
     kernels = list(kernels)
     functions = {op.fn.data for kernel in kernels for op in kernel.walk() if isinstance(op, MapOp)}
-    headers = ["tilewright.h", *(["tilewright_special.h"] if functions & set(SPECIAL) else [])]
+    headers = ["tilewright.h", *(["tilewright_special.h"] if functions & set(SPECIAL) else []),
+               *(["tilewright_host.h"] if host else [])]
     includes = "".join(f'#include "{name}"\n' for name in headers)
     head = f"// Kernels for {target.name} ({features}).\n{includes}\nusing namespace tw;\n"
-    return "\n".join([head, *map(print_kernel, kernels)])
+    return "\n".join([head, *map(print_kernel, kernels), *([host] if host else [])])
 
 
-def print_files(kernels: Sequence[KernelOp], target: Target) -> list[str]:
-    """`print_file`, in as many files as build well side by side."""
-    return [
-        print_file(kernels[start : start + KERNELS_PER_FILE], target)
-        for start in range(0, len(kernels), KERNELS_PER_FILE)
-    ]
+def print_files(kernels: Sequence[KernelOp], target: Target, host: str = "") -> list[str]:
+    """`print_file`, in as many files as build well side by side. The `host` program stands in the last."""
+    groups = [kernels[start : start + KERNELS_PER_FILE] for start in range(0, len(kernels), KERNELS_PER_FILE)]
+    if host and (not groups or len(groups[-1]) == KERNELS_PER_FILE):
+        groups.append([])
+    return [print_file(group, target, host if group is groups[-1] else "") for group in groups]
 
 
 def supported_dtypes() -> frozenset[str]:
