@@ -22,7 +22,7 @@ from tilewright.ir.text import file_lines
 from tilewright.ir.types import DimsAttr
 
 from .base import Pass, PassContext, register
-from .fusion_graph import EXTERN_OPS, FusionGraph, argument_strides
+from .fusion_graph import EXTERN_OPS, FusionGraph, Strides, argument_strides
 from .fusion_regions import RegionBuilder
 from .lowering.loops import AccessWalk
 from .lowering.names import region_location, region_name
@@ -205,7 +205,16 @@ class Fuser:
 
     def domain(self, ops: set[Operation]) -> Domain:
         ordered = self.graph.with_free(ops)
-        return domain_for(ordered, self.outputs(ops) or [ordered[-1].results[0]])
+        outputs = self.outputs(ops) or [ordered[-1].results[0]]
+        return domain_for(ordered, outputs, self.loop_strides(ops, outputs[0]))
+
+    def loop_strides(self, ops: set[Operation], output: SSAValue) -> Strides | None:
+        """The layout that will order a kernel's loops: that of a convolution's result of the output's shape, if any."""
+        shape = tw.tensor_type(output).shape
+        for value in self.inputs(ops):
+            if isinstance(value.owner, tw.ConvOp) and tw.tensor_type(value).shape == shape:
+                return value.owner.strides.data
+        return None
 
     def saving(self, producer: set[Operation], consumer: set[Operation]) -> int:
         """Bytes that need not be moved when the two are one kernel."""
@@ -267,7 +276,7 @@ class Fuser:
             if reads_what_it_overwrites(scatter):
                 raise CannotFuse("what is written to an argument in place is computed before")
             return sum(self.repeated_work(*part) for part in scatter_walks(scatter)), scatter.base
-        domain = domain_for(ordered, outputs)
+        domain = domain_for(ordered, outputs, self.loop_strides(ops, outputs[0]))
         walk = AccessWalk(ordered, domain)
         walk.run(outputs)
         return self.repeated_work(walk, domain), domain

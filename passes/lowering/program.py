@@ -23,6 +23,9 @@ from ..fusion_graph import (
     PLAIN_VIEWS,
     Strides,
     argument_strides,
+    channels_last_result,
+    dense_like,
+    in_region,
     operand_kinds,
     preferred_strides,
     result_strides_of,
@@ -228,11 +231,24 @@ class ProgramLowering:
         """The layout the caller expects of a value that it gets as it is, else the one its readers prefer."""
         shape = tw.tensor_type(value).shape
         users = [use.operation for use in value.uses]
-        if not any(isinstance(user, PLAIN_VIEWS) for user in users):  # views are planned on the preferred layout
+        # Views are planned on the preferred layout.
+        if not any(isinstance(user, PLAIN_VIEWS) and not in_region(user) for user in users):
             for use in value.uses:
                 strides = self.result_strides(use.index) if isinstance(use.operation, tw.ReturnOp) else None
                 if strides is not None and is_dense(shape, strides):
                     return strides
+        if all(in_region(user) for user in users):
+            return self.strides_of_inputs(value)
+        return preferred_strides(value)
+
+    def strides_of_inputs(self, value: SSAValue) -> Strides:
+        """The dense layout of what the region reads of the value's shape: a kernel walks its memory in one order."""
+        shape = tw.tensor_type(value).shape
+        assert isinstance(value.owner, tw.FusedOp)
+        for source in value.owner.inputs():
+            type = prog.buffer_type(self.values[source])
+            if type.shape == shape and is_dense(shape, type.strides):
+                return type.strides
         return preferred_strides(value)
 
     def result_strides(self, place: int) -> Strides | None:
@@ -317,6 +333,8 @@ class ProgramLowering:
                     args[i] = self.copied(args[i], contiguous_strides(type.shape), fresh=prog.AllocOp)
             self.extern(op, op.target.data, args, op.arguments.data)
         elif isinstance(op, tw.ConvOp):
+            if channels_last_result(op) is not None:
+                args[0] = self.dense_as(args[0], op.strides.data)  # its layout decides the result's
             bias = operand(2) if len(args) == 3 else None
             arguments = [
                 operand(0), operand(1), bias, list(op.stride.data), list(op.padding.data), list(op.dilation.data),
@@ -385,6 +403,12 @@ class ProgramLowering:
     def copy(self, source: SSAValue, target: SSAValue) -> None:
         arguments = calls.encode([calls.Operand(1), calls.Operand(0)], {})
         self.emit(prog.ExternOp.make("aten.copy_.default", [source, target], arguments))
+
+    def dense_as(self, value: SSAValue, strides: Strides) -> SSAValue:
+        """The value, or a copy of it, with its dims in memory in the same order as in `strides`."""
+        type = prog.buffer_type(value)
+        wanted = dense_like(type.shape, strides)
+        return value if equal_strides(type.shape, type.strides, wanted) else self.copied(value, wanted, prog.AllocOp)
 
     def in_layout(self, value: SSAValue, strides: Strides | None) -> SSAValue:
         type = prog.buffer_type(value)
