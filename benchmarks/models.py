@@ -1,9 +1,9 @@
 """Models of real size against eager and Inductor: ``python benchmarks/models.py``, or ``make bench``.
 
-Inference in two dtypes; with ``--frozen`` also the frozen arms (Inductor with freezing, Tilewright with frozen=True), with
+Inference in two dtypes; with ``--frozen`` also the frozen arms (Inductor with freezing, Tilewright frozen), with
 ``--training`` also a training step (forward, loss, backward). ``--only resnet,vit`` picks models, ``--quick`` is seven
-rounds. Writes one JSON per run to benchmarks/results/, row by row: machine, versions, every sample, compile times, errors,
-fallbacks. All arms of a row run in one process, take turns, and are compared by paired ratios.
+rounds. Writes one JSON per run to benchmarks/results/, row by row: machine, versions, every sample, compile times,
+errors, fallbacks. All arms of a row run in one process, take turns, and are compared by paired ratios.
 """
 
 from __future__ import annotations
@@ -133,7 +133,9 @@ def main() -> None:
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / time.strftime("models_%Y%m%d_%H%M%S.json")
     console, rows = Console(width=max(Console().width, 120)), []
-    table = Table("model", "dtype", "mode", "eager", "inductor", "tilewright", "over eager", "over inductor", "first call")
+    table = Table(
+        "model", "dtype", "mode", "eager", "inductor", "tilewright", "over eager", "over inductor", "first call"
+    )
     for name in names:
         for mode in modes:
             for dtype in dtypes if mode != "training" or args.dtype else ["f32"]:

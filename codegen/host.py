@@ -23,7 +23,7 @@ from tilewright.ir.errors import InputError
 from tilewright.ir.expr import IntExpr
 from tilewright.ir.function import argument_symbols, updated_arguments
 from tilewright.ir.text import file_lines
-from tilewright.ir.types import BufferType, DimsAttr
+from tilewright.ir.types import BufferType, DimsAttr, PackedType
 
 from .arenas import ARENA_ALIGNMENT, SizedArena, aligned
 from .runtime.host_calls import adapt_input, arena_view, expect_layout, first_tensor, only_tensors, raise_failure
@@ -279,10 +279,10 @@ class HostPrinter:
             tensors = self.constant("tensors", only_tensors)
             self.line("body", f"{', '.join(names)} = {tensors}({function}({arguments}))")
         for name, result in zip(names, op.results):
-            type = prog.buffer_type(result)
             self.home[result] = "body"
-            if result not in self.pointers | self.objects:
+            if result not in self.pointers | self.objects or isinstance(result.type, PackedType):
                 continue
+            type = prog.buffer_type(result)
             shape, strides = tuple_text(type.shape), tuple_text(type.strides)
             wrong = f"{name}.shape != {shape} or {name}.stride() != {strides}"
             self.line("body", f"if {wrong}: {name} = expect({name}, {shape}, {strides})")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from .decompositions import backend_table
 from .fallback import compile_or_fall_back
+from .logs import log
 from .options import Options
 from .randomness import partition
 
@@ -39,12 +41,20 @@ def tilewright(
     """
     settled = Options.make(options, mode=mode)
 
-    def forward(graph: torch.fx.GraphModule, inputs: Sequence[Any]) -> Callable[[list[Any]], Sequence[Any]]:
+    def compiled(graph: torch.fx.GraphModule, options: Options) -> Callable[[list[Any]], Sequence[Any]]:
         # AOTAutograd calls with its fake-tensor mode on, under which nothing could be computed (verify="numeric" does).
         with _disable_current_modes():
-            compilation = compile_or_fall_back(graph, settled)
+            compilation = compile_or_fall_back(graph, options)
         _made.append(weakref.ref(compilation))
         return _boxed(compilation)
+
+    def inference(graph: torch.fx.GraphModule, inputs: Sequence[Any]) -> Callable[[list[Any]], Sequence[Any]]:
+        return compiled(graph, settled)
+
+    def forward(graph: torch.fx.GraphModule, inputs: Sequence[Any]) -> Callable[[list[Any]], Sequence[Any]]:
+        if settled.frozen:
+            log.warning("frozen=True is for inference, under torch.no_grad(): this graph, with gradients, goes without")
+        return compiled(graph, dataclasses.replace(settled, frozen=False))
 
     def backward(graph: torch.fx.GraphModule, inputs: Sequence[Any]) -> Callable[[list[Any]], Sequence[Any]]:
         # What the tracing context says about inputs (which of them are weights) is about the forward graph.
@@ -52,7 +62,7 @@ def tilewright(
             return forward(graph, inputs)
 
     compile_both = aot_autograd(
-        fw_compiler=forward, bw_compiler=backward, decompositions=backend_table(),
+        fw_compiler=forward, bw_compiler=backward, inference_compiler=inference, decompositions=backend_table(),
         partition_fn=partial(partition, counter=settled.rng == "counter"), keep_inference_input_mutations=True,
     )
     return compile_both(graph_module, example_inputs)

@@ -17,6 +17,7 @@ from xdsl.dialects.func import FuncOp
 
 from tilewright.codegen import native
 from tilewright.codegen.cpp import print_files, print_kernel
+from tilewright.codegen.frozen import FrozenProgram, make_host
 from tilewright.codegen.host import HostProgram
 from tilewright.ir import prog, tile, tw
 from tilewright.ir.cost import kernel_cost, predicted_seconds
@@ -26,6 +27,7 @@ from tilewright.ir.interpreter import find_function
 from tilewright.ir.target import Target
 from tilewright.ir.target import target as find_target
 from tilewright.ir.text import file_lines, parse_ir, print_ir
+from tilewright.ir.types import DimsAttr, TensorType
 from tilewright.passes.base import PassContext, Remark
 from tilewright.passes.manager import PassManager, PassRecord
 from tilewright.passes.pipelines import parse_pipeline
@@ -69,6 +71,8 @@ def _compile(
             graph_module = counter_based(graph_module)
         imported = import_graph(graph_module)
         module, constants = imported.module, imported.constants
+        if options.frozen:
+            freeze_arguments(module, weights, len(constants))
         fallbacks = count_fallbacks(module)
         if fallbacks and options.fallback == "error":
             raise unsupported(fallbacks)
@@ -93,7 +97,7 @@ def _compile(
     with clock.phase("host"):
         count = len(argument_types(module))
         static = [*weights, *range(count - len(constants), count)]
-        host = HostProgram(module, functions, static)
+        host = make_host(module, functions, static)
     compilation = Compilation(
         host=host, module=module, constants=constants, sources=sources, libraries=libraries, target=target,
         fallbacks=fallbacks, remarks=context.remarks, manager=manager,
@@ -123,7 +127,7 @@ def load_compilation(parts: Mapping[str, Any]) -> Compilation:
     count = len(argument_types(module))
     static = list(range(count - len(constants), count))
     return Compilation(
-        host=HostProgram(module, functions, static), module=module, constants=constants, sources=list(parts["sources"]),
+        host=make_host(module, functions, static), module=module, constants=constants, sources=list(parts["sources"]),
         libraries=list(parts["libraries"]), target=target, fallbacks=parts["stats"]["fallbacks"],
         remarks=[Remark(r["pass_name"], r["kind"], r["message"], tuple(r["lines"])) for r in parts["remarks"]],
         manager=None, stats=parts["stats"], stage_texts=dict(parts["stages"]),
@@ -148,7 +152,7 @@ class KernelInfo:
 class Compilation:
     """A compiled graph. Calling it runs the program on the graph's inputs (tensors and ints) and gives its outputs."""
 
-    host: HostProgram
+    host: HostProgram | FrozenProgram
     module: ModuleOp
     constants: list[torch.Tensor]
     sources: list[str]
@@ -233,6 +237,18 @@ def argument_types(module: ModuleOp) -> list[Any]:
     """The types of the function's arguments."""
     function = next(op for op in module.body.block.ops if isinstance(op, FuncOp))
     return [arg.type for arg in function.body.block.args]
+
+
+def freeze_arguments(module: ModuleOp, weights: Sequence[int], constants: int) -> None:
+    """Mark the weights and the graph's constants, its last arguments, as frozen, but for those that a call writes."""
+    function = find_function(module)
+    types = argument_types(module)
+    updated = updated_arguments(function)
+    frozen = [
+        i for i in sorted({*weights, *range(len(types) - constants, len(types))})
+        if isinstance(types[i], TensorType) and i not in updated
+    ]
+    function.attributes["frozen"] = DimsAttr(frozen)
 
 
 def static_inputs() -> list[int]:

@@ -22,6 +22,7 @@ from tilewright.ir.text import file_lines
 from tilewright.ir.types import DimsAttr
 
 from .base import Pass, PassContext, register
+from .frozen_values import frozen_values
 from .fusion_graph import EXTERN_OPS, FusionGraph, Strides, argument_strides
 from .fusion_regions import RegionBuilder
 from .lowering.loops import AccessWalk
@@ -82,6 +83,7 @@ class Fuser:
         self.options, self.context = options, context
         attribute = function.attributes.get("arg_strides")
         strides = [a for a in attribute if isinstance(a, DimsAttr)] if isinstance(attribute, ArrayAttr) else []
+        self.frozen = frozen_values(function)
         self.graph = FusionGraph(self.block, argument_strides(self.block, strides))
         self.order = self.graph.order
         self.groups: dict[Operation, Group] = {op: Group([op]) for op in self.graph.compute}
@@ -121,6 +123,10 @@ class Fuser:
                 if value.owner not in ops:
                     found[value] = None
         return list(found)
+
+    def runs_once(self, ops: set[Operation]) -> bool:
+        """Whether a group depends on frozen weights alone; groups do wholly or not at all."""
+        return next(iter(ops)).results[0] in self.frozen
 
     def size(self, value: SSAValue) -> int:
         """Bytes, with symbols at their hints."""
@@ -243,6 +249,8 @@ class Fuser:
     def objection(self, producer: set[Operation], consumer: set[Operation]) -> str | None:
         """Why the two groups must not be one kernel, or None."""
         both = producer | consumer
+        if self.runs_once(producer) != self.runs_once(consumer):
+            return "one of them depends on frozen weights alone, and is computed once"
         if len(both) > self.options.max_ops:
             return f"more than {self.options.max_ops} ops"
         if self.reaches(producer, consumer):
@@ -313,7 +321,7 @@ class Fuser:
             if not readers or any(r not in self.groups for r in readers):
                 continue
             once = (tw.ReduceOp, tw.ScanOp, tw.ScatterOp)
-            if any(isinstance(o, once) or o.results[0] in self.graph.demanded for o in cone):
+            if self.runs_once(cone) or any(isinstance(o, once) or o.results[0] in self.graph.demanded for o in cone):
                 continue
             outside = list({id(self.groups[r]): self.groups[r].ops for r in readers}.values())
             if self.pays_to_repeat(cone, group, outside):

@@ -15,6 +15,7 @@ from tilewright.ir.expr import IntExpr, hint
 from tilewright.ir.types import DimsAttr, contiguous_strides
 
 from .base import Pass, PassContext, register
+from .frozen_values import frozen_values
 from .fusion_graph import PLAIN_VIEWS
 
 LARGEST_WEIGHT = 12
@@ -51,9 +52,10 @@ class Layout(Pass):
         for function in module.body.block.ops:
             if not isinstance(function, FuncOp):
                 continue
+            frozen = frozen_values(function)
             convolutions = [
                 op for op in function.walk()
-                if isinstance(op, tw.ConvOp) and _is_row_major(op) and _weight_is_small(op, context)
+                if isinstance(op, tw.ConvOp) and _is_row_major(op) and _weight_is_small(op, frozen, context)
             ]
             values = dict.fromkeys(v for op in convolutions for v in (op.args[0], op.result))
             if _bytes(filter(_leaves, values), context) > LARGEST_SHARE * _bytes(values, context):
@@ -75,10 +77,10 @@ def _is_row_major(op: tw.ConvOp) -> bool:
     return not op.transposed.data and len(shape) == 4 and op.strides.data == contiguous_strides(shape)
 
 
-def _weight_is_small(op: tw.ConvOp, context: PassContext) -> bool:
+def _weight_is_small(op: tw.ConvOp, frozen: set[SSAValue], context: PassContext) -> bool:
     x, weight = (tw.tensor_type(value) for value in op.args[:2])
-    if all(size == 1 for size in weight.shape[2:]):
-        return True  # in memory the two layouts are one
+    if all(size == 1 for size in weight.shape[2:]) or op.args[1] in frozen:
+        return True  # in memory the two layouts are one, or it is laid out once
     return hint(weight.numel, context.sizes) <= LARGEST_WEIGHT * hint(x.numel, context.sizes)
 
 
