@@ -81,7 +81,7 @@ def _mask(batch: int, length: int) -> torch.Tensor:
     return (torch.arange(length) < lengths[:, None]).long()
 
 
-def _text(length: int = 17) -> Callable[[Any, int], Arguments]:
+def text(length: int = 17) -> Callable[[Any, int], Arguments]:
     """Token ids, and the same as labels."""
 
     def arguments(config: Any, batch: int) -> Arguments:
@@ -91,10 +91,14 @@ def _text(length: int = 17) -> Callable[[Any, int], Arguments]:
     return arguments
 
 
-def _masked_text(config: Any, batch: int) -> Arguments:
+def masked_text(length: int) -> Callable[[Any, int], Arguments]:
     """Padded sentences; labels where there is text."""
-    tokens, mask = _tokens(config, batch, 31), _mask(batch, 31)
-    return {"input_ids": tokens, "attention_mask": mask, "labels": tokens.masked_fill(mask == 0, -100)}
+
+    def arguments(config: Any, batch: int) -> Arguments:
+        tokens, mask = _tokens(config, batch, length), _mask(batch, length)
+        return {"input_ids": tokens, "attention_mask": mask, "labels": tokens.masked_fill(mask == 0, -100)}
+
+    return arguments
 
 
 def _pairs(config: Any, batch: int) -> Arguments:
@@ -107,7 +111,9 @@ def _pairs(config: Any, batch: int) -> Arguments:
     }
 
 
-def _image(pixels: int) -> Callable[[Any, int], Arguments]:
+def image(pixels: int) -> Callable[[Any, int], Arguments]:
+    """Square images with a class each."""
+
     def arguments(config: Any, batch: int) -> Arguments:
         labels = torch.randint(0, config.num_labels, (batch,))
         return {"pixel_values": torch.randn(batch, 3, pixels, pixels), "labels": labels}
@@ -147,23 +153,23 @@ FAMILIES: dict[str, Family] = {
             "gpt2", "GPT2Config", "GPT2LMHeadModel",
             {"n_layer": 2, "n_embd": 48, "n_head": 3, "vocab_size": 131, "n_positions": 64, "bos_token_id": 1,
              "eos_token_id": 1},
-            _text(31),
+            text(31),
         ),
-        Family("llama", "LlamaConfig", "LlamaForCausalLM", _DECODER, _text()),
-        Family("qwen3", "Qwen3Config", "Qwen3ForCausalLM", {**_DECODER, "head_dim": 10}, _text()),
+        Family("llama", "LlamaConfig", "LlamaForCausalLM", _DECODER, text()),
+        Family("qwen3", "Qwen3Config", "Qwen3ForCausalLM", {**_DECODER, "head_dim": 10}, text()),
         Family(
             "gemma", "GemmaConfig", "GemmaForCausalLM",
-            {**_DECODER, "num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 16}, _text(),
+            {**_DECODER, "num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 16}, text(),
         ),
         Family(
             "gemma2", "Gemma2Config", "Gemma2ForCausalLM",
             {**_DECODER, "num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 16, "sliding_window": 7,
-             "query_pre_attn_scalar": 16}, _text(),
+             "query_pre_attn_scalar": 16}, text(),
         ),
-        Family("mistral", "MistralConfig", "MistralForCausalLM", {**_DECODER, "sliding_window": 7}, _text()),
+        Family("mistral", "MistralConfig", "MistralForCausalLM", {**_DECODER, "sliding_window": 7}, text()),
         Family(
             "mixtral", "MixtralConfig", "MixtralForCausalLM",
-            {**_DECODER, "num_local_experts": 5, "num_experts_per_tok": 2}, _text(),
+            {**_DECODER, "num_local_experts": 5, "num_experts_per_tok": 2}, text(),
         ),
         Family(
             "t5", "T5Config", "T5ForConditionalGeneration",
@@ -172,28 +178,28 @@ FAMILIES: dict[str, Family] = {
         ),
         Family(
             "bert", "BertConfig", "BertForMaskedLM",
-            {**_ENCODER, "vocab_size": 131, "max_position_embeddings": 64}, _masked_text,
+            {**_ENCODER, "vocab_size": 131, "max_position_embeddings": 64}, masked_text(31),
         ),
         Family(
             "vit", "ViTConfig", "ViTForImageClassification",
-            {**_ENCODER, "image_size": 35, "patch_size": 7, "num_labels": 11}, _image(35),
+            {**_ENCODER, "image_size": 35, "patch_size": 7, "num_labels": 11}, image(35),
         ),
         Family(
             "swin", "SwinConfig", "SwinForImageClassification",
             {"image_size": 36, "patch_size": 3, "embed_dim": 24, "depths": [2, 2], "num_heads": [3, 3],
-             "window_size": 4, "num_labels": 11}, _image(36),
+             "window_size": 4, "num_labels": 11}, image(36),
         ),
         Family(
             "convnext", "ConvNextConfig", "ConvNextForImageClassification",
-            {"hidden_sizes": [12, 24, 36], "depths": [1, 2, 1], "num_stages": 3, "num_labels": 11}, _image(37),
+            {"hidden_sizes": [12, 24, 36], "depths": [1, 2, 1], "num_stages": 3, "num_labels": 11}, image(37),
         ),
         Family(
             "resnet", "ResNetConfig", "ResNetForImageClassification",
-            {"embedding_size": 12, "hidden_sizes": [12, 24, 36], "depths": [1, 2, 1], "num_labels": 11}, _image(37),
+            {"embedding_size": 12, "hidden_sizes": [12, 24, 36], "depths": [1, 2, 1], "num_labels": 11}, image(37),
         ),
         Family(
             "mobilenetv2", "MobileNetV2Config", "MobileNetV2ForImageClassification",
-            {"depth_multiplier": 0.25, "image_size": 37, "num_labels": 11}, _image(37),
+            {"depth_multiplier": 0.25, "image_size": 37, "num_labels": 11}, image(37),
         ),
         Family(
             "whisper", "WhisperConfig", "WhisperForConditionalGeneration",
@@ -213,7 +219,7 @@ FAMILIES: dict[str, Family] = {
         Family(
             "mamba", "MambaConfig", "MambaForCausalLM",
             {"hidden_size": 48, "state_size": 5, "num_hidden_layers": 2, "vocab_size": 131, "time_step_rank": 3,
-             "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1}, _text(7),
+             "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1}, text(7),
         ),
     )
 }

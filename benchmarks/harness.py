@@ -6,6 +6,7 @@ steady where their times are not. Every arm runs in the same process with the sa
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import statistics
@@ -40,8 +41,10 @@ class Comparison:
         return {**asdict(self), "medians": {arm: self.median(arm) for arm in self.samples}}
 
 
-def compare(arms: Mapping[str, Call], *, rounds: int = 20, sample_seconds: float = 0.01) -> Comparison:
-    """Time the arms against each other; `rounds` samples each.
+def compare(
+    arms: Mapping[str, Call], *, rounds: int = 20, sample_seconds: float = 0.01, limit_seconds: float = math.inf
+) -> Comparison:
+    """Time the arms against each other; `rounds` samples each, or as many (at least five) as `limit_seconds` allow.
 
     A sample is as many calls as the slowest arm needs for `sample_seconds`, the same number for every arm. Each arm is
     called twice before, so that nothing is compiled or allocated for the first time while the clock runs.
@@ -52,7 +55,10 @@ def compare(arms: Mapping[str, Call], *, rounds: int = 20, sample_seconds: float
         slowest = max(slowest, _seconds(call, 1))
     count = max(1, round(sample_seconds / slowest))
     samples: dict[str, list[float]] = {name: [] for name in arms}
+    started = time.perf_counter()
     for index in range(rounds):
+        if index >= 5 and time.perf_counter() - started > limit_seconds:
+            break
         names: Sequence[str] = list(arms) if index % 2 == 0 else list(reversed(arms))
         for name in names:
             samples[name].append(_seconds(arms[name], count) / count)

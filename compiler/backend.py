@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from .fallback import compile_or_fall_back
 from .kept import KeptProgram, is_kept, keeping
+from .logs import log
 from .options import Options
 
 if TYPE_CHECKING:
@@ -40,12 +42,20 @@ def tilewright(
     """
     settled = Options.make(options, mode=mode)
 
-    def forward(graph: torch.fx.GraphModule, inputs: Sequence[Any]) -> KeptProgram:
+    def compiled(graph: torch.fx.GraphModule, options: Options) -> KeptProgram:
         # AOTAutograd calls with its fake-tensor mode on, under which nothing could be computed (verify="numeric" does).
         with _disable_current_modes():
-            compilation = compile_or_fall_back(graph, settled)
+            compilation = compile_or_fall_back(graph, options)
         remember(compilation)
         return KeptProgram(compilation)
+
+    def inference(graph: torch.fx.GraphModule, inputs: Sequence[Any]) -> KeptProgram:
+        return compiled(graph, settled)
+
+    def forward(graph: torch.fx.GraphModule, inputs: Sequence[Any]) -> KeptProgram:
+        if settled.frozen:
+            log.warning("frozen=True is for inference, under torch.no_grad(): this graph, with gradients, goes without")
+        return compiled(graph, dataclasses.replace(settled, frozen=False))
 
     def backward(graph: torch.fx.GraphModule, inputs: Sequence[Any]) -> KeptProgram:
         # What the tracing context says about inputs (which of them are weights) is about the forward graph.
@@ -60,6 +70,7 @@ def tilewright(
     kept = is_kept(settled, example_inputs)
     compile_both = aot_autograd(
         fw_compiler=SerializableAOTDispatchCompiler(KeptProgram, forward) if kept else forward, bw_compiler=backward,
+        inference_compiler=SerializableAOTDispatchCompiler(KeptProgram, inference) if kept else inference,
         decompositions=Decompositions(), partition_fn=split, keep_inference_input_mutations=True,
     )
     with keeping(settled) if kept else nullcontext():

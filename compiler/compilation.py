@@ -17,6 +17,7 @@ from xdsl.dialects.func import FuncOp
 
 from tilewright.codegen import native
 from tilewright.codegen.cpp import print_kernel
+from tilewright.codegen.frozen import FrozenProgram, is_frozen
 from tilewright.codegen.host import HostProgram
 from tilewright.codegen.native_host import NativeProgram, host_names, unavailable
 from tilewright.ir import tile
@@ -59,7 +60,7 @@ class KernelInfo:
 class Compilation:
     """A compiled graph. Calling it runs the program on the graph's inputs (tensors and ints) and gives its outputs."""
 
-    host: HostProgram | NativeProgram
+    host: HostProgram | NativeProgram | FrozenProgram
     module: ModuleOp
     constants: list[torch.Tensor]
     sources: list[str]
@@ -168,8 +169,10 @@ def load_functions(libraries: Sequence[Path], sources: Sequence[str], target: Ta
 def load_host(
     module: ModuleOp, functions: Mapping[str, Any], libraries: Sequence[Path], sources: Sequence[str],
     static: Sequence[int],
-) -> HostProgram | NativeProgram:
+) -> HostProgram | NativeProgram | FrozenProgram:
     """The host program that is in a library, or else the one in Python."""
+    if is_frozen(module):
+        return FrozenProgram(module, functions, static)
     for library, source in zip(libraries, sources):
         if host_names(source) and not unavailable():
             return NativeProgram(module, functions, library, source, static=static)

@@ -130,8 +130,8 @@ OPTIONS: dict[str, Option] = {
                values=("off", "quick", "full"), unavailable=("quick", "full")),
         Option("lockfile", _path, None, "a file of tuned schedules", unavailable=("*",)),
         Option("locked", _boolean, False, "fail where a schedule is not in the lockfile", unavailable=("*",)),
-        Option("frozen", _boolean, False, "weights do not change: they may be packed and folded",
-               values=("true", "false"), unavailable=("true",)),
+        Option("frozen", _boolean, False, "weights do not change: they are packed and folded (checked in each call)",
+               values=("true", "false")),
         Option("cudagraphs", _boolean, False, "replay launches as a CUDA graph",
                values=("true", "false"), unavailable=("true",)),
     )

@@ -14,6 +14,7 @@ from xdsl.dialects.builtin import ModuleOp
 
 from tilewright.codegen import native
 from tilewright.codegen.cpp import Inexpressible, print_files, print_host
+from tilewright.codegen.frozen import is_frozen
 from tilewright.codegen.host import program_parts
 from tilewright.codegen.native_host import unavailable
 from tilewright.ir import prog, tile, tw
@@ -23,12 +24,13 @@ from tilewright.ir.interpreter import find_function
 from tilewright.ir.target import Target
 from tilewright.ir.target import target as find_target
 from tilewright.ir.text import file_lines
+from tilewright.ir.types import DimsAttr, TensorType
 from tilewright.passes.base import PassContext, Remark
 from tilewright.passes.manager import PassManager
 from tilewright.passes.pipelines import parse_pipeline
 
 from .blame import blaming, wrong_kernels, wrong_nodes
-from .compilation import Compilation, History, load_functions, load_host, static_positions
+from .compilation import Compilation, History, argument_types, load_functions, load_host, static_positions
 from .importer import import_graph
 from .importer.fallback import LIBRARY
 from .options import Options
@@ -64,6 +66,8 @@ def _compile(
             graph_module = counter_based(graph_module)
         imported = import_graph(graph_module)
         module, constants = imported.module, imported.constants
+        if options.frozen:
+            freeze_arguments(module, weights, len(constants))
         fallbacks = count_fallbacks(module)
         if fallbacks and options.fallback == "error":
             raise unsupported(fallbacks)
@@ -137,7 +141,7 @@ def build(sources: Sequence[str], target: Target) -> tuple[dict[str, Any], list[
 
 def host_text(module: ModuleOp, context: PassContext) -> str:
     """The host program in C++, or nothing where only Python can make its calls, which is remarked on."""
-    reason = unavailable()
+    reason = "what depends on frozen weights alone runs apart" if is_frozen(module) else unavailable()
     try:
         if not reason:
             return print_host(*program_parts(module))
@@ -145,6 +149,18 @@ def host_text(module: ModuleOp, context: PassContext) -> str:
         reason = str(error)
     context.remark(lambda: Remark("host", "rejected", f"Python calls the kernels: {reason}"))
     return ""
+
+
+def freeze_arguments(module: ModuleOp, weights: Sequence[int], constants: int) -> None:
+    """Mark the weights and the graph's constants, its last arguments, as frozen, but for those that a call writes."""
+    function = find_function(module)
+    types = argument_types(module)
+    updated = updated_arguments(function)
+    frozen = [
+        i for i in sorted({*weights, *range(len(types) - constants, len(types))})
+        if isinstance(types[i], TensorType) and i not in updated
+    ]
+    function.attributes["frozen"] = DimsAttr(frozen)
 
 
 def static_inputs() -> list[int]:

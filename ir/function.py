@@ -25,6 +25,12 @@ def updated_arguments(function: FuncOp) -> tuple[int, ...]:
     return updates.ints() if isinstance(updates, DimsAttr) else ()
 
 
+def frozen_arguments(function: FuncOp) -> tuple[int, ...]:
+    """The arguments that hold the same values in every call."""
+    frozen = function.attributes.get("frozen")
+    return frozen.ints() if isinstance(frozen, DimsAttr) else ()
+
+
 def argument_symbols(function: FuncOp) -> dict[str, tuple[int, ...]]:
     """Where each symbol's value is found: `(argument, dim)`, or `(argument,)` for an integer argument.
 

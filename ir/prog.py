@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from xdsl.dialects.builtin import FlatSymbolRefAttrConstr, StringAttr, SymbolRefAttr
 from xdsl.ir import Attribute, Dialect, SSAValue
 from xdsl.irdl import (
+    BaseAttr,
     IRDLOperation,
     ParsePropInAttrDict,
     irdl_op_definition,
@@ -20,7 +21,7 @@ from xdsl.irdl import (
 from xdsl.traits import IsTerminator
 
 from .expr import IntExpr
-from .types import ArenaType, BufferType, DimsAttr
+from .types import ArenaType, BufferType, DimsAttr, PackedType
 
 
 def buffer_type(value: SSAValue) -> BufferType:
@@ -129,9 +130,9 @@ class ExternOp(ProgOp):
 
     name = "prog.extern"
     target = prop_def(StringAttr)
-    args = var_operand_def(BufferType)
+    args = var_operand_def(BaseAttr(BufferType) | BaseAttr(PackedType))
     arguments = prop_def(StringAttr)
-    outputs = var_result_def(BufferType)
+    outputs = var_result_def(BaseAttr(BufferType) | BaseAttr(PackedType))
     assembly_format = "$target $args attr-dict `:` functional-type($args, $outputs)"
 
     @staticmethod
@@ -148,7 +149,7 @@ class ReturnOp(ProgOp):
     """`prog.return %a, %b : A, B`: what the call gives."""
 
     name = "prog.return"
-    args = var_operand_def(BufferType)
+    args = var_operand_def(BaseAttr(BufferType) | BaseAttr(PackedType))
     traits = traits_def(IsTerminator())
     assembly_format = "($args^ `:` type($args))? attr-dict"
 
@@ -156,5 +157,5 @@ class ReturnOp(ProgOp):
 Prog = Dialect(
     "prog",
     [ArenaOp, AllocOp, BufferOp, OutputOp, ViewOp, LaunchOp, ExternOp, ReturnOp],
-    [ArenaType, BufferType],
+    [ArenaType, BufferType, PackedType],
 )

@@ -219,6 +219,37 @@ class BufferType(ParametrizedAttribute, TypeAttribute):
 
 
 @irdl_attr_definition
+class PackedType(ParametrizedAttribute, TypeAttribute):
+    """`!prog.packed<[8, 4, 3, 3], f32>`: a weight in a layout of the library's own, which only the library reads."""
+
+    name = "prog.packed"
+    dims: DimsAttr = param_def(BaseAttr(DimsAttr))
+    element: StringAttr = param_def(BaseAttr(StringAttr))
+
+    @classmethod
+    def get(cls, shape: Sequence[IntExpr], dtype: str) -> PackedType:
+        return cls(DimsAttr(shape), StringAttr(dtype))
+
+    @property
+    def shape(self) -> tuple[IntExpr, ...]:
+        return self.dims.data
+
+    @property
+    def dtype(self) -> str:
+        return self.element.data
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> list[Attribute]:
+        with parser.in_angle_brackets():
+            dims = parser.parse_comma_separated_list(parser.Delimiter.SQUARE, lambda: parse_dim(parser))
+            parser.parse_punctuation(",")
+            return [DimsAttr(dims), _parse_dtype(parser)]
+
+    def print_parameters(self, printer: Printer) -> None:
+        printer.print_string(f"<{dims_text(self.shape)}, {self.dtype}>")
+
+
+@irdl_attr_definition
 class ArenaType(ParametrizedAttribute, TypeAttribute):
     """`!prog.arena_type`: one block of bytes that temporaries share."""
 

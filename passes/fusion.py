@@ -22,7 +22,8 @@ from tilewright.ir.text import file_lines
 from tilewright.ir.types import DimsAttr
 
 from .base import Pass, PassContext, Remark, register
-from .fusion_graph import EXTERN_OPS, FusionGraph, argument_strides
+from .frozen_values import frozen_values
+from .fusion_graph import EXTERN_OPS, FusionGraph, Strides, argument_strides
 from .fusion_regions import RegionBuilder
 from .lowering.loops import AccessWalk
 from .lowering.names import region_location, region_name
@@ -93,6 +94,7 @@ class Fuser:
         self.options, self.context = options, context
         attribute = function.attributes.get("arg_strides")
         strides = [a for a in attribute if isinstance(a, DimsAttr)] if isinstance(attribute, ArrayAttr) else []
+        self.frozen = frozen_values(function)
         self.graph = FusionGraph(self.block, argument_strides(self.block, strides))
         self.order = self.graph.order
         self.groups: dict[Operation, Group] = {}
@@ -143,6 +145,10 @@ class Fuser:
             value for value in values
             if value in self.graph.demanded or any(r not in ops for r in self.readers.get(value.owner, ()))  # type: ignore[arg-type]
         ]
+
+    def runs_once(self, ops: set[Operation]) -> bool:
+        """Whether a group depends on frozen weights alone; groups do wholly or not at all."""
+        return next(iter(ops)).results[0] in self.frozen
 
     def size(self, value: SSAValue) -> int:
         """Bytes, with symbols at their hints."""
@@ -219,7 +225,16 @@ class Fuser:
         return self.try_merge(first, second)
 
     def domain(self, group: Group) -> Domain:
-        return domain_for(group.ordered, group.outputs or [group.ordered[-1].results[0]])
+        outputs = group.outputs or [group.ordered[-1].results[0]]
+        return domain_for(group.ordered, outputs, self.loop_strides(group.ordered, outputs))
+
+    def loop_strides(self, ordered: Sequence[Operation], outputs: Sequence[SSAValue]) -> Strides | None:
+        """The layout that will order a kernel's loops: that of a convolution's result of the output's shape, if any."""
+        shape = tw.tensor_type(outputs[0]).shape if outputs else ()
+        for value in (v for op in ordered for v in op.operands):
+            if isinstance(value.owner, tw.ConvOp) and tw.tensor_type(value).shape == shape:
+                return value.owner.strides.data
+        return None
 
     def saving(self, producer: Group, consumer: Group) -> int:
         """Bytes that need not be moved when the two are one kernel."""
@@ -244,6 +259,8 @@ class Fuser:
 
     def objection(self, producer: Group, consumer: Group, both: Group) -> str | None:
         """Why the two groups must not be one kernel, which is `both`; None if nothing speaks against it."""
+        if self.runs_once(producer.ops) != self.runs_once(consumer.ops):
+            return "one of them depends on frozen weights alone, and is computed once"
         if len(both.ops) > self.options.max_ops:
             return f"more than {self.options.max_ops} ops"
         if self.reaches(producer, consumer):
@@ -272,7 +289,7 @@ class Fuser:
         """Walk the kernel; the flops that it would spend beyond one evaluation of each element. Raises CannotFuse."""
         if any(isinstance(op, tw.ScatterOp) for op in ordered):  # depends on which arguments the function updates
             return self.walk(ordered, outputs)
-        key = self.structure.key(ordered, outputs)
+        key = self.structure.key(ordered, outputs), self.loop_strides(ordered, outputs)
         if key not in self.walks:
             try:
                 self.walks[key] = self.walk(ordered, outputs)
@@ -290,7 +307,7 @@ class Fuser:
             if reads_what_it_overwrites(scatter):
                 raise CannotFuse("what is written to an argument in place is computed before")
             return sum(self.repeated_work(*part) for part in scatter_walks(scatter)), scatter.base
-        domain = domain_for(ordered, outputs)
+        domain = domain_for(ordered, outputs, self.loop_strides(ordered, outputs))
         walk = AccessWalk(ordered, domain)
         walk.run(outputs)
         return self.repeated_work(walk, domain), domain
@@ -325,7 +342,7 @@ class Fuser:
             if not readers or any(r not in self.groups for r in readers):
                 continue
             once = (tw.ReduceOp, tw.ScanOp, tw.ScatterOp)
-            if any(isinstance(o, once) or o.results[0] in self.graph.demanded for o in cone):
+            if self.runs_once(cone) or any(isinstance(o, once) or o.results[0] in self.graph.demanded for o in cone):
                 continue
             outside = list(dict.fromkeys(self.groups[r] for r in readers))
             if self.pays_to_repeat(cone, group, outside):

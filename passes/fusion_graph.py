@@ -82,6 +82,8 @@ def preferred_strides(value: SSAValue) -> Strides:
     wanted: Strides | None = None
     for use in value.uses:
         user = use.operation
+        if in_region(user):
+            continue  # a kernel reads any layout, through views as well
         if isinstance(user, tw.AttentionOp) and use.index < 3:
             wanted = user.strides.data
         elif use.index == 0 and (channels_last := channels_last_result(user)) is not None:
@@ -89,6 +91,11 @@ def preferred_strides(value: SSAValue) -> Strides:
         elif isinstance(user, (*PLAIN_VIEWS, *EXTERN_OPS)) and not isinstance(user, tw.FusedOp):
             return contiguous_strides(shape)
     return contiguous_strides(shape) if wanted is None else dense_like(shape, wanted)
+
+
+def in_region(op: Operation) -> bool:
+    """Whether an op is part of a kernel."""
+    return isinstance(op.parent_op(), tw.FusedOp)
 
 
 def channels_last_result(op: Operation) -> Strides | None:

@@ -26,6 +26,8 @@ DEFAULT: list[tuple[str, str]] = [
     ("simplify", "algebra, views and casts that are not needed leave before anything is counted"),
     ("cse", "what simplify made equal is computed once"),
     ("dce", "what nobody reads any more must not steer fusion"),
+    ("freeze", "weights that do not change take in what is applied to their results, while that is still ops"),
+    ("layout", "the library's layout of choice is known before kernels are shaped around it"),
     ("split-bias", "a bias that the next kernel can add in a register need not go through the library"),
     ("fuse", "groups become kernels, by the bytes and launches that they save"),
     ("lower", "every region becomes a loop nest, the graph a program over buffers"),

@@ -20,6 +20,8 @@ MODULES: dict[str, str] = {
     "simplify": "tilewright.passes.simplify",
     "cse": "tilewright.passes.cse",
     "dce": "tilewright.passes.dce",
+    "freeze": "tilewright.passes.freeze",
+    "layout": "tilewright.passes.layout",
     "fuse": "tilewright.passes.fusion",
     "split-bias": "tilewright.passes.split_bias",
     "lower": "tilewright.passes.lowering.program",

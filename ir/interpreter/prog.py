@@ -18,6 +18,7 @@ from ..dtypes import itemsize
 from ..errors import InterpreterError
 from ..expr import symbol
 from ..prog import buffer_type
+from ..types import PackedType
 from .environment import F64, Environment, Rule, value_name
 from .library import call, written_operands
 from .memory import allocate, poison, span, strides_agree, with_strides
@@ -136,7 +137,7 @@ def _extern(op: prog.ExternOp, env: Environment, *args: torch.Tensor) -> list[to
     written = written_operands(target, arguments)
     _touch(env, op.args, [op.args[i] for i in written])
     before = [(args[i].data_ptr(), args[i].shape, args[i].stride()) for i in written]
-    outputs = call(target, arguments, args, [buffer_type(a).dtype for a in op.args], env)
+    outputs = call(target, arguments, args, [a.type.dtype for a in op.args], env)  # type: ignore[attr-defined]
     if before != [(args[i].data_ptr(), args[i].shape, args[i].stride()) for i in written]:
         raise InterpreterError("the result does not have the shape of the buffer it is written to")
     if not op.outputs:
@@ -157,6 +158,8 @@ def _begins_in(value: torch.Tensor, tensor: torch.Tensor) -> bool:
 
 
 def _library_result(value: torch.Tensor, result: SSAValue, env: Environment) -> torch.Tensor:
+    if isinstance(result.type, PackedType):
+        return value
     type = buffer_type(result)
     env.bind(type.shape, value)
     env.check_tensor(value, type.shape, type.dtype)

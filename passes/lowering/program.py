@@ -6,7 +6,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from xdsl.dialects.builtin import ArrayAttr, FunctionType, ModuleOp, StringAttr, UnknownLoc
+from xdsl.dialects.builtin import ArrayAttr, FunctionType, ModuleOp, StringAttr, UnitAttr, UnknownLoc
 from xdsl.dialects.func import FuncOp
 from xdsl.ir import Attribute, Block, BlockArgument, Operation, Region, SSAValue
 
@@ -14,15 +14,19 @@ from tilewright.ir import calls, prog, tile, tw
 from tilewright.ir.expr import IntExpr, product
 from tilewright.ir.function import updated_arguments
 from tilewright.ir.text import print_ir
-from tilewright.ir.types import BufferType, DimsAttr, TensorType, contiguous_strides
+from tilewright.ir.types import BufferType, DimsAttr, PackedType, TensorType, contiguous_strides
 
 from ..base import Pass, PassContext, register
+from ..frozen_values import frozen_values
 from ..fusion import Fuse
 from ..fusion_graph import (
     LEAF_OPS,
     PLAIN_VIEWS,
     Strides,
     argument_strides,
+    channels_last_result,
+    dense_like,
+    in_region,
     operand_kinds,
     preferred_strides,
     result_strides_of,
@@ -31,6 +35,7 @@ from ..fusion_graph import (
 from ..structure import Structure
 from .in_place import in_place_results, overwrites_what_it_reads
 from .indexing import equal_strides, is_contiguous, is_dense, reshape_strides
+from .library import packed_call, plain_call
 from .names import kernel_name
 from .region import lower_region
 from .scatter import lower_scatter, scatter_region
@@ -88,6 +93,7 @@ class ProgramLowering:
         self.structure = Structure()
         self.lowered: dict[Hashable, str] = {}
         self.overwrites: dict[Hashable, bool] = {}
+        self.runs_once = False  # whether the op at hand depends on frozen weights alone
 
     def run(self) -> None:
         attribute = self.function.attributes.get("arg_strides")
@@ -107,8 +113,10 @@ class ProgramLowering:
         self.given_arguments = self.arguments_among_results()
         self.in_place = in_place_results(terminator, self.updated, self.given_arguments)
         self.escaping = self.escaping_values(terminator)
+        self.frozen = frozen_values(self.function)
         for op in self.source.ops:
             self.location = op.location  # type: ignore[assignment]
+            self.runs_once = bool(op.results) and op.results[0] in self.frozen
             self.lower(op)
         self.finish()
 
@@ -142,6 +150,8 @@ class ProgramLowering:
 
     def emit(self, op: Operation) -> Operation:
         op.location = self.location
+        if self.runs_once:
+            op.attributes["frozen"] = UnitAttr()
         self.target.add_op(op)
         return op
 
@@ -153,7 +163,7 @@ class ProgramLowering:
         elif isinstance(op, tw.MatmulOp):
             self.matmul(op)
         elif isinstance(op, tw.SeedOp):
-            self.extern(op, calls.SEED_CALL[0], [], calls.SEED_CALL[1])
+            self.extern(op, *calls.SEED_CALL, [])
         elif isinstance(op, (tw.ConvOp, tw.AttentionOp, tw.AtenOp)):
             self.library_call(op)
         elif isinstance(op, tw.ReturnOp):
@@ -165,7 +175,7 @@ class ProgramLowering:
         """Fresh memory for a value: the caller's if it leaves the call."""
         type = tw.tensor_type(value)
         strides = contiguous_strides(type.shape) if strides is None else strides
-        make = prog.OutputOp if value in self.escaping else prog.AllocOp
+        make = prog.OutputOp if value in self.escaping or self.runs_once else prog.AllocOp  # outlives the call
         op = self.emit(make.create(result_types=[BufferType.get(type.shape, strides, type.dtype)]))
         op.results[0].name_hint = value.name_hint
         self.values[value] = op.results[0]
@@ -245,11 +255,24 @@ class ProgramLowering:
         """The layout the caller expects of a value that it gets as it is, else the one its readers prefer."""
         shape = tw.tensor_type(value).shape
         users = [use.operation for use in value.uses]
-        if not any(isinstance(user, PLAIN_VIEWS) for user in users):  # views are planned on the preferred layout
+        # Views are planned on the preferred layout.
+        if not any(isinstance(user, PLAIN_VIEWS) and not in_region(user) for user in users):
             for use in value.uses:
                 strides = self.result_strides(use.index) if isinstance(use.operation, tw.ReturnOp) else None
                 if strides is not None and is_dense(shape, strides):
                     return strides
+        if all(in_region(user) for user in users):
+            return self.strides_of_inputs(value)
+        return preferred_strides(value)
+
+    def strides_of_inputs(self, value: SSAValue) -> Strides:
+        """The dense layout of what the region reads of the value's shape: a kernel walks its memory in one order."""
+        shape = tw.tensor_type(value).shape
+        assert isinstance(value.owner, tw.FusedOp)
+        for source in value.owner.inputs():
+            type = prog.buffer_type(self.values[source])
+            if type.shape == shape and is_dense(shape, type.strides):
+                return type.strides
         return preferred_strides(value)
 
     def result_strides(self, place: int) -> Strides | None:
@@ -293,6 +316,8 @@ class ProgramLowering:
 
     def matmul(self, op: tw.MatmulOp) -> None:
         args = [self.values[a] for a in op.args]
+        if self.packed(op, args):
+            return
         rank = tw.tensor_type(op.result).rank
         if rank > 3:
             merged = [self.merge_batch(a) for a in args]
@@ -309,6 +334,24 @@ class ProgramLowering:
         arguments = calls.encode([calls.Operand(i) for i in order], {"out": calls.Operand(len(args))})
         self.emit(prog.ExternOp.make(target, [*args, whole], arguments))
 
+    def packed(self, op: tw.MatmulOp | tw.ConvOp, args: Sequence[SSAValue]) -> bool:
+        """Run the op on a frozen weight that is packed once; False where that cannot be."""
+        plan = packed_call(op, self.context.target) if op.args[1] in self.frozen and not self.runs_once else None
+        if plan is None:
+            return False
+        self.runs_once, weight = True, args[1]
+        if plan.transposed:
+            type = prog.buffer_type(weight)
+            turned = BufferType.get(type.shape[::-1], type.strides[::-1], type.dtype)
+            weight = self.emit(prog.ViewOp.make(weight, 0, turned)).results[0]
+        type = prog.buffer_type(weight)
+        result = PackedType.get(type.shape, type.dtype)
+        made = self.emit(prog.ExternOp.make(plan.pack[0], [weight], plan.pack[1], [result]))
+        made.results[0].name_hint = args[1].name_hint
+        self.runs_once = False
+        self.extern(op, *plan.call, [args[0], made.results[0], *args[2:]])
+        return True
+
     def merge_batch(self, value: SSAValue) -> SSAValue | None:
         """A rank-3 view with all batch dims in one, or None where strides do not allow it."""
         type = prog.buffer_type(value)
@@ -322,33 +365,23 @@ class ProgramLowering:
         return made.results[0]
 
     def fresh_call(self, op: Operation, target: str, args: Sequence[SSAValue]) -> None:
-        self.extern(op, target, args, calls.encode([calls.Operand(i) for i in range(len(args))], {}))
+        self.extern(op, target, calls.encode([calls.Operand(i) for i in range(len(args))], {}), args)
 
     def library_call(self, op: tw.ConvOp | tw.AttentionOp | tw.AtenOp) -> None:
         args = [self.values[a] for a in op.args]
-        operand = calls.Operand
         if isinstance(op, tw.AtenOp):
             for i in op.row_major():
                 type = prog.buffer_type(args[i])
                 if not is_contiguous(type.shape, type.strides):
                     args[i] = self.copied(args[i], contiguous_strides(type.shape), fresh=prog.AllocOp)
-            self.extern(op, op.target.data, args, op.arguments.data)
-        elif isinstance(op, tw.ConvOp):
-            bias = operand(2) if len(args) == 3 else None
-            arguments = [
-                operand(0), operand(1), bias, list(op.stride.data), list(op.padding.data), list(op.dilation.data),
-                op.transposed.data, list(op.output_padding.data), op.groups.data[0],
-            ]
-            self.extern(op, "aten.convolution.default", args, calls.encode(arguments, {}))
-        else:
-            keywords = {
-                "attn_mask": operand(3) if len(args) == 4 else None, "is_causal": op.causal.data,
-                "scale": op.scale.data if op.scale is not None else None,
-            }
-            arguments = [operand(0), operand(1), operand(2)]
-            self.extern(op, "aten.scaled_dot_product_attention.default", args, calls.encode(arguments, keywords))
+            self.extern(op, op.target.data, op.arguments.data, args)
+            return
+        if channels_last_result(op) is not None:
+            args[0] = self.dense_as(args[0], op.strides.data)  # its layout decides the result's
+        if not (isinstance(op, tw.ConvOp) and self.packed(op, args)):
+            self.extern(op, *plain_call(op), args)
 
-    def extern(self, op: Operation, target: str, args: Sequence[SSAValue], arguments: str) -> None:
+    def extern(self, op: Operation, target: str, arguments: str, args: Sequence[SSAValue]) -> None:
         """A library call whose results are memory of the library's."""
         types = [
             BufferType.get(tw.tensor_type(r).shape, result_strides_of(op, i), tw.tensor_type(r).dtype)
@@ -378,7 +411,8 @@ class ProgramLowering:
                 buffer = self.in_layout(self.values[value], self.result_strides(place))
                 root = _root(buffer)
                 overwritten = isinstance(root, BlockArgument) and root.index in self.updated
-                if overwritten or (owners is not None and not _may_share(buffer, owners[len(given)], holders)):
+                kept = isinstance(root.owner, Operation) and "frozen" in root.owner.attributes  # for later calls
+                if overwritten or kept or (owners is not None and not _may_share(buffer, owners[len(given)], holders)):
                     buffer = self.copied(buffer)
                 given.append(buffer)
         if sizes:
@@ -403,6 +437,12 @@ class ProgramLowering:
         arguments = calls.encode([calls.Operand(1), calls.Operand(0)], {})
         self.emit(prog.ExternOp.make("aten.copy_.default", [source, target], arguments))
 
+    def dense_as(self, value: SSAValue, strides: Strides) -> SSAValue:
+        """The value, or a copy of it, with its dims in memory in the same order as in `strides`."""
+        type = prog.buffer_type(value)
+        wanted = dense_like(type.shape, strides)
+        return value if equal_strides(type.shape, type.strides, wanted) else self.copied(value, wanted, prog.AllocOp)
+
     def in_layout(self, value: SSAValue, strides: Strides | None) -> SSAValue:
         type = prog.buffer_type(value)
         if strides is None or equal_strides(type.shape, type.strides, strides) or not is_dense(type.shape, strides):
@@ -416,6 +456,7 @@ class ProgramLowering:
         type = prog.buffer_type(value)
         if strides is None:
             strides = type.strides if is_dense(type.shape, type.strides) else contiguous_strides(type.shape)
+        fresh = prog.OutputOp if self.runs_once else fresh  # outlives the call
         out = self.emit(fresh.create(result_types=[BufferType.get(type.shape, strides, type.dtype)]))
         self.copy(value, out.results[0])
         return out.results[0]

@@ -61,7 +61,7 @@ def test_bad_value_names_the_nearest_and_its_source():
 
 @pytest.mark.parametrize("values", [
     {"memory_budget": "20GiB"}, {"quantize": "int8"}, {"sparsify": {"scheme": "2:4"}}, {"autotune": "quick"},
-    {"autotune": "full"}, {"lockfile": "tilewright.lock"}, {"locked": True}, {"frozen": True}, {"cudagraphs": "true"},
+    {"autotune": "full"}, {"lockfile": "tilewright.lock"}, {"locked": True}, {"cudagraphs": "true"},
     {"target": "sm_90"}, {"target": "cuda"},
 ])
 def test_capabilities_that_do_not_exist_are_refused_by_name(values):
