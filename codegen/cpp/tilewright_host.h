@@ -348,7 +348,9 @@ static PyObject* entry(PyObject* self, PyObject* const* args, intptr_t count) {
   try {
     if (expected) result = run(program, args);
   } catch (const Failure& failure) {
-    return failure.message ? api.PyUnicode_FromString(failure.message) : nullptr;
+    // An operator in Python has raised an error of its own, and left it set.
+    if (!failure.message || api.PyErr_Occurred()) return nullptr;
+    return api.PyUnicode_FromString(failure.message);
   }
   if (result) return result;
   api.Py_IncRef(api.none);

@@ -187,11 +187,16 @@ def test_calls_in_and_out_of_inference_mode():
 def test_an_operator_in_python_runs_within_a_call():
     @torch.library.custom_op("tilewright_test::twice", mutates_args=())
     def twice(a: torch.Tensor) -> torch.Tensor:
+        if a[0, 0] > 100:
+            raise KeyError("too large")
         return a * 2
 
     twice.register_fake(torch.empty_like)
     model = tilewright.compile(lambda a: twice(a + 1).tanh(), (x(4, 4),))
     assert "tilewright_test::twice" in model.compilation.host_cpp
+    torch.testing.assert_close(model(x(4, 4)), torch.tanh((x(4, 4) + 1) * 2))
+    with pytest.raises((KeyError, RuntimeError), match="too large"):
+        model(x(4, 4) + 1000)
     torch.testing.assert_close(model(x(4, 4)), torch.tanh((x(4, 4) + 1) * 2))
 
 
