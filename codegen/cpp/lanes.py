@@ -13,8 +13,8 @@ rows are walked once for the whole block, and whatever lives across the inner lo
       ...
     }
 
-Blocks are wide, since a walk down the rows is slow where it takes a few elements of each. Where the rows are a parallel loop, each thread reduces blocks of `ROWS` rows, whose partial results
-are combined in order.
+Blocks are wide, since a walk down the rows is slow where it takes a few elements of each. Where the rows are a parallel
+loop, each thread reduces blocks of `ROWS` rows, whose partial results are combined in order.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from .functions import VALUE_TYPES
 from .loops import LANES, Accumulator, LoopPrinter
 from .writer import can_fail
 
-# Columns of a block, while their arrays take no more than so many bytes. Measured on sums of 8,000,000 floats: whole rows
-# of 4096 take two thirds of the time of pieces of 512, though their arrays only fit the second-level cache.
+# Columns of a block, while their arrays take no more than so many bytes. Measured on sums of 8,000,000 floats: whole
+# rows of 4096 take two thirds of the time of pieces of 512, though their arrays only fit the second-level cache.
 MOST_LANES, LANE_BYTES = 4096, 160 << 10
 
 # Rows whose partial results a thread computes at a time. Writing and reading these moves an eighth of a row a block.

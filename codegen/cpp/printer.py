@@ -65,7 +65,7 @@ class KernelPrinter(LanePrinter):
     def print(self) -> str:
         """The text of the function."""
         kernel = self.kernel
-        outputs = set(kernel.outputs.data)
+        outputs = set(kernel.outputs.ints())
         parameters = []
         for position, argument in enumerate(kernel.args):
             self.texts[argument] = name = self.new_name(argument)

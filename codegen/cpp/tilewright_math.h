@@ -151,16 +151,30 @@ TW_INLINE int64_t philox(int64_t seed, int64_t stream, int64_t offset) {
 
 // ---- Exponentials -------------------------------------------------------------------------------------------------
 
+// x brought into [-limit, limit]; NaN stays. Each choice is one instruction, but gcc would make one of both conditions.
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12
+#define TW_APART(x) __builtin_assoc_barrier(x)
+#else
+#define TW_APART(x) (x)
+#endif
+template <class T> TW_INLINE T clamp(T x, T limit) {
+  x = TW_APART(x > limit ? limit : x);
+  return x < -limit ? -limit : x;
+}
+#undef TW_APART
+
 // e^x = (1 + expm1) * 2^exponent, with x brought into the range where floats neither overflow to infinity nor vanish.
 struct ExpParts {
   float expm1;
-  int32_t exponent;
+  uint32_t bits;  // whose low nine bits are exponent + 254; the tenth is 0
+
+  TW_SPECIAL int32_t exponent() const { return int32_t(bits) - 0x4b4000fe; }
 };
 TW_INLINE ExpParts exp_parts(float x) {
-  x = x > 104.0f ? 104.0f : x;
-  x = x < -104.0f ? -104.0f : x;
+  x = clamp(x, 104.0f);
   // Adding 1.5 * 2^23 rounds to an integer, which then stands in the low bits.
-  const float shifted = fma(x, 0x1.715476p+0f, 0x1.8p23f), n = shifted - 0x1.8p23f;
+  const float magic = 0x1.8p23f + 254.0f;
+  const float shifted = fma(x, 0x1.715476p+0f, magic), n = shifted - magic;
   float r = fma(n, -0x1.62e4p-1f, x);
   r = fma(n, -0x1.7f7d1cp-20f, r);
   float p = 0x1.6a2354p-10f;
@@ -168,15 +182,17 @@ TW_INLINE ExpParts exp_parts(float x) {
   p = fma(p, r, 0x1.5558f4p-5f);
   p = fma(p, r, 0x1.555490p-3f);
   p = fma(p, r, 0x1.fffffcp-2f);
-  return {fma(r * r, p, r), bits_as<int32_t>(shifted) - 0x4b400000};
+  return {fma(r * r, p, r), bits_as<uint32_t>(shifted)};
 }
 TW_INLINE float power_of_two(int32_t exponent) { return bits_as<float>((exponent + 127) << 23); }
 
-// The scale is applied in two halves, since 2^exponent alone may not be a float where the product is one.
+// The scale is applied in two halves, since 2^exponent alone may not be a float where the product is one. Each half's
+// biased exponent is half of exponent + 254.
 TW_INLINE float exp(float x) {
   const ExpParts e = exp_parts(x);
-  const int32_t half = e.exponent >> 1;
-  return (e.expm1 + 1.0f) * power_of_two(half) * power_of_two(e.exponent - half);
+  const uint32_t half = e.bits >> 1;
+  const float first = bits_as<float>(half << 23), second = bits_as<float>((e.bits - half) << 23);
+  return fma(e.expm1, first, first) * second;
 }
 TW_INLINE double exp(double x) { return __builtin_exp(x); }
 
@@ -185,8 +201,7 @@ struct WideExpParts {
   double expm1, scale;  // e^x = (1 + expm1) * scale
 };
 TW_INLINE WideExpParts exp_parts(double x) {
-  x = x > 200.0 ? 200.0 : x;
-  x = x < -200.0 ? -200.0 : x;
+  x = clamp(x, 200.0);
   const double shifted = x * 0x1.71547652b82fep+0 + 0x1.8p52, n = shifted - 0x1.8p52;
   const double r = x - n * 0x1.62e42ffp-1 + n * 0x1.718432a1b0e26p-35;
   double p = 0x1.9e887a568d27fp-16;
@@ -214,8 +229,8 @@ TW_INLINE double expm1(double x) { return __builtin_expm1(x); }
 // 1 / (1 + e^-x), both sides of the division scaled so that e^-x need not fit a float.
 TW_INLINE float sigmoid(float x) {
   const ExpParts e = exp_parts(-x);
-  const int32_t half = e.exponent >> 1;
-  const float numerator = power_of_two(-half), scale = power_of_two(e.exponent - half);
+  const int32_t half = e.exponent() >> 1;
+  const float numerator = power_of_two(-half), scale = power_of_two(e.exponent() - half);
   const float sum = scale + numerator, lost = numerator - (sum - scale);
   return numerator / (sum + fma(scale, e.expm1, lost));
 }

@@ -162,10 +162,9 @@ class RegionEmitter(Walk):
             self.depth_of_name.pop(name, None)
         extent = frame.loop.axis.extent
         in_order = any(REDUCTIONS[r].result == "i64" for r in reduce)  # the first of equal extremes
-        block: int | None = SUM_BLOCK["serial" if in_order else frame.loop.kind]
+        length = SUM_BLOCK["serial" if in_order else frame.loop.kind]
         adds = any(r == "sum" and DTYPES[d].is_float for r, d in zip(reduce, dtypes))
-        if not adds or (isinstance(extent, int) and extent <= block):
-            block = None
+        block = length if adds and not (isinstance(extent, int) and extent <= length) else None
         loop = tile.ForOp.make(frame.loop.axis.name, extent, frame.loop.kind, frame.block, reduce, dtypes, block)
         loop.location = fuse_locations(op.location for op in frame.block.ops)
         self.frames[-1].block.add_op(loop)

@@ -369,3 +369,27 @@ def test_reductions_along_a_row_keep_all_their_elements(rows, length, dtype):
         assert call(rows[f"row_{dtype}_{length}"], [x, *made]) == 0
         wide = x.double()
         torch.testing.assert_close(made, [wide.sum().reshape(1), wide.max().reshape(1)], rtol=0, atol=0, equal_nan=True)
+
+
+NEGATED = """builtin.module {{
+  tile.kernel @negated_{length}(%x: !tile.ref<f32>, %y: !tile.ref<f32>)
+      {{kind = "loop", outputs = #tw.dims<[1]>, sizes = []}} {{
+    tile.for i0 in [{length}] parallel {{
+      %a = tile.load %x[i0] : f32
+      %n = tile.map "neg" %a : f32
+      tile.store %y[i0], %n
+    }}
+  }}
+}}"""
+
+
+def test_a_large_result_asks_for_large_pages_and_nothing_else_changes():
+    large, small = (only_kernel(NEGATED.format(length=length)) for length in ((8 << 20) // 4, (8 << 20) // 4 - 1))
+    assert "tw::expect_writes(y, 8388608);" in print_file([large], host_cpu())
+    assert "expect_writes" not in print_file([small], host_cpu())
+    function = load_kernels(print_file([large], host_cpu()), ["negated_2097152"], host_cpu())["negated_2097152"]
+    x = torch.arange(2097152.0)
+    memory = torch.full((2097152 + 7,), 77.0)
+    assert call(function, [x, memory[3:]]) == 0  # beginning and ending within a page
+    assert torch.equal(memory[3:-4], -x)
+    assert (memory[:3] == 77).all() and (memory[-4:] == 77).all()
