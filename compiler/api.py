@@ -12,7 +12,6 @@ import torch
 
 from tilewright.ir.errors import ArtifactError, InputError, OptionValueError, nearest
 
-from .export import export_graph
 from .fallback import AnyCompilation, compile_or_fall_back
 from .options import Options
 from .signature import Mutation, Signature
@@ -183,6 +182,8 @@ def compile(
     OptionValueError for options that are not taken; with ``fallback="error"`` UnsupportedOpError,
     UnsupportedGraphError or CompilerNotFoundError where ATen would have been used.
     """
+    from .export import export_graph  # with all that traces, of which `load` has no need
+
     explicit = dict(options) if target is None else {**options, "target": target}
     settled = Options.make(explicit)
     started = time.perf_counter()

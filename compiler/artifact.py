@@ -29,8 +29,6 @@ from typing import IO, TYPE_CHECKING, Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from tilewright.ir.dtypes import BY_TORCH_NAME, DTYPES
 from tilewright.ir.errors import ArtifactError
@@ -47,6 +45,7 @@ if TYPE_CHECKING:
 
 FORMAT = 3
 MANIFEST = "manifest.json"
+WEIGHTS = "weights.safetensors"
 _LAST = "prog"  # the name of the last stage, which is a member of its own
 _MANIFEST_LIMIT = 64 << 20  # bytes; a manifest of a large model has under 1 MiB
 _MEMBER = re.compile(
@@ -134,8 +133,7 @@ def _frame_digest(file: IO[bytes], archive: zipfile.ZipFile) -> str:
     spans = []
     for info in archive.infolist():
         if info.filename != MANIFEST:
-            file.seek(info.header_offset + 26)  # in the member's own header: lengths of its name and its extra field
-            start = info.header_offset + 30 + sum(struct.unpack("<HH", file.read(4)))
+            start = _data_start(file, info)
             spans.append((start, start + info.compress_size))
     digest, position = hashlib.sha256(), 0
     for start, stop in [*sorted(spans), (end, end)]:
@@ -145,6 +143,12 @@ def _frame_digest(file: IO[bytes], archive: zipfile.ZipFile) -> str:
         digest.update(b"%d " % (start - position) + file.read(start - position))
         position = stop
     return digest.hexdigest()
+
+
+def _data_start(file: IO[bytes], info: zipfile.ZipInfo) -> int:
+    """Where a member's data begins in the file."""
+    file.seek(info.header_offset + 26)  # in the member's own header: lengths of its name and its extra field
+    return info.header_offset + 30 + sum(struct.unpack("<HH", file.read(4)))
 
 
 def _check_seal(file: IO[bytes], archive: zipfile.ZipFile, path: Path) -> None:
@@ -158,13 +162,13 @@ def load(path: Path) -> tuple[AnyCompilation, Signature, dict[str, torch.Tensor]
 
     directory = tempfile.TemporaryDirectory(prefix="tilewright-")
     folder = Path(directory.name)
-    manifest = unpack(path, folder)
+    manifest, weights = unpack(path, folder)
     refuse_foreign(manifest, str(path))
     signature = Signature.from_dict(manifest["signature"])
     try:
         rows = [*manifest["constants"], *manifest["mutated"]]
         # At once, so that what the model changes is what the program reads.
-        tensors = unpack_tensors(rows, load_file(folder / "weights.safetensors"))
+        tensors = unpack_tensors(rows, stored_bytes(weights))
         stages = {name: (folder / _stage_member(i, name)).read_text() for i, name in enumerate(manifest["stages"])}
         parts = {
             "program": json.loads((folder / "program.json").read_text()),
@@ -175,7 +179,7 @@ def load(path: Path) -> tuple[AnyCompilation, Signature, dict[str, torch.Tensor]
             "fallbacks": manifest["stats"]["fallbacks"],
             "options": manifest["options"],
         }
-    except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
         raise ArtifactError(f"{path}: the artifact's parts do not fit together: {error}") from None
     compilation = load_compilation(parts)
     compilation.stages = {**stages, _LAST: (folder / "prog.mlir").read_text()}
@@ -221,8 +225,10 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def unpack(path: Path, folder: Path) -> dict[str, Any]:
+def unpack(path: Path, folder: Path) -> tuple[dict[str, Any], torch.Tensor]:
     """Check an artifact's members against its manifest, write them into `folder`; gives the manifest.
+
+    The weights, most of the file, are not written: they are given as the bytes of their member.
 
     Nothing is interpreted but the manifest's JSON. Raises ArtifactError for a file that is not an artifact of this
     format, is damaged, or holds anything that the manifest does not list.
@@ -234,10 +240,14 @@ def unpack(path: Path, folder: Path) -> dict[str, Any]:
             listed: dict[str, Any] = manifest["members"]
             found = [info for info in archive.infolist() if info.filename != MANIFEST]
             _check_names(path, [info.filename for info in found], listed)
+            weights = torch.empty(0, dtype=torch.uint8)
             for info in found:
+                if info.filename == WEIGHTS:
+                    weights = _read_weights(file, info, listed[WEIGHTS], path)
+                    continue
                 (folder / info.filename).parent.mkdir(exist_ok=True)
                 _extract(archive, info, listed[info.filename], folder / info.filename, path)
-            return manifest
+            return manifest, weights
     except FileNotFoundError:
         raise ArtifactError(f"there is no file {path}") from None
     except ArtifactError:
@@ -283,11 +293,33 @@ def _check_names(path: Path, found: Sequence[str], listed: Mapping[str, Any]) ->
         raise ArtifactError(f"{path}: members and manifest differ: {', '.join(differ) or 'a member is there twice'}")
 
 
-def _extract(archive: zipfile.ZipFile, info: zipfile.ZipInfo, row: Any, to: Path, path: Path) -> None:
+def _expected_digest(info: zipfile.ZipInfo, row: Any, path: Path) -> Any:
+    """The sha256 that the manifest's row gives, once the member's size is known to be the row's."""
     size, expected = (row.get("bytes"), row.get("sha256")) if isinstance(row, dict) else (None, None)
     # Stored members cannot be larger than the file, so a small file cannot fill a disk.
     if info.compress_type != zipfile.ZIP_STORED or info.file_size != size or info.compress_size != size:
         raise ArtifactError(f"{path}: {info.filename} is compressed or not of the size that the manifest says")
+    return expected
+
+
+def _read_weights(file: IO[bytes], info: zipfile.ZipInfo, row: Any, path: Path) -> torch.Tensor:
+    """The bytes of the weights' member, read once and then checked."""
+    expected = _expected_digest(info, row, path)
+    start = _data_start(file, info)
+    if start + info.file_size > file.seek(0, 2):  # before memory is taken for it
+        raise zipfile.BadZipFile("its weights are cut off")
+    data = torch.empty(info.file_size, dtype=torch.uint8)
+    file.seek(start)
+    buffer: Any = data.numpy()
+    if file.readinto(buffer) != info.file_size:  # type: ignore[attr-defined]
+        raise zipfile.BadZipFile("its weights are cut off")
+    if hashlib.sha256(buffer).hexdigest() != expected:
+        raise ArtifactError(f"{path}: {info.filename} is damaged: its sha256 is not the manifest's")
+    return data
+
+
+def _extract(archive: zipfile.ZipFile, info: zipfile.ZipInfo, row: Any, to: Path, path: Path) -> None:
+    expected = _expected_digest(info, row, path)
     digest = hashlib.sha256()
     with archive.open(info) as source, to.open("wb") as sink:
         while block := source.read(1 << 20):
@@ -352,6 +384,22 @@ def pack_tensors(tensors: Sequence[tuple[str, torch.Tensor]]) -> tuple[list[dict
                 "offset": (_bytes_from(tensor) - start) // tensor.element_size(),
             }
     return rows, safetensors.torch.save(bases)
+
+
+def stored_bytes(data: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The bytes of each tensor in a safetensors file, which `data` is. Raises ValueError or KeyError for another one.
+
+    The library's own reader takes a file, or copies all of it first.
+    """
+    if len(data) < 8:
+        raise ValueError("there are no weights")
+    start = 8 + int.from_bytes(data[:8].numpy().tobytes(), "little")
+    header = json.loads(data[8:start].numpy().tobytes())
+    header.pop("__metadata__", None)
+    spans = {name: [start + offset for offset in row["data_offsets"]] for name, row in header.items()}
+    if not all(start <= first <= last <= len(data) for first, last in spans.values()):
+        raise ValueError("the weights reach beyond their file")
+    return {name: data[first:last] for name, (first, last) in spans.items()}
 
 
 def unpack_tensors(rows: Sequence[Mapping[str, Any]], weights: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
