@@ -20,6 +20,11 @@ class Sized:
     batch: int
 
 
+def _sentences(config: Any, batch: int) -> Arguments:
+    """Padded sentences of at most 64 tokens, with a class each."""
+    return {**masked_text(64)(config, batch), "labels": torch.randint(0, config.num_labels, (batch,))}
+
+
 def _pairs(config: Any, batch: int) -> Arguments:
     """A source of 64 tokens, a target of 32."""
     return {
@@ -45,9 +50,9 @@ SIZES: dict[str, Sized] = {
         Sized(Family("gpt2", "GPT2Config", "GPT2LMHeadModel", {}, text(64)), batch=1),
         Sized(
             Family(
-                "minilm", "BertConfig", "BertForMaskedLM",
+                "minilm", "BertConfig", "BertForSequenceClassification",
                 {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536},
-                masked_text(64),
+                _sentences,
             ),
             batch=32,
         ),
