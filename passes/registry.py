@@ -20,6 +20,7 @@ MODULES: dict[str, str] = {
     "simplify": "tilewright.passes.simplify",
     "cse": "tilewright.passes.cse",
     "dce": "tilewright.passes.dce",
+    "attention": "tilewright.passes.attention",
     "fuse": "tilewright.passes.fusion",
     "split-bias": "tilewright.passes.split_bias",
     "lower": "tilewright.passes.lowering.program",
