@@ -34,7 +34,7 @@ MOST_EXTRAS = 4
 
 Place = tuple[SSAValue, Index]
 VIEWS = (tw.ReshapeOp, tw.PermuteOp, tw.SliceOp, tw.BroadcastOp)
-BETWEEN = (tw.MapOp, tw.ReduceOp, tw.ConcatOp, tw.PadOp, *VIEWS)
+LIBRARY = (tw.ConvOp, tw.AttentionOp, tw.FusedOp)
 
 
 class NotAttention(Exception):
@@ -56,7 +56,7 @@ class Form:
 
 @dataclass(frozen=True)
 class Statistic:
-    """A reduction over a row of keys: ``max`` of logits or ``sum`` of weights. `extras` are the places of what the row
+    """A reduction over a row of keys: ``max`` of logits, shifted or not (`source` are the logits), or ``sum`` of weights. `extras` are the places of what the row
     has beside the keys: a sink, a zero."""
 
     fn: str
@@ -71,7 +71,8 @@ class Attention:
 
     `domain` has the batch axes as rows. `queries` and `keys` are how many there are of each, `width` the length of a
     row of values, `inner` the length that scores are added up over. `query`, `key`, `value` say where an operand's
-    elements lie, at `QUERY`, `KEY`, `COLUMN` and `INNER`; `result` is the last view of the product, at those as well.
+    elements lie, at `QUERY`, `KEY`, `COLUMN` and `INNER`; `result` is the last view of the product, at those as well, and
+    `after` says by what rows it is multiplied or divided before.
     """
 
     values: tw.MatmulOp
@@ -88,6 +89,7 @@ class Attention:
     value: Place
     logit: Place | None = None
     result: Place | None = None
+    after: list[tuple[str, Place]] = field(default_factory=list)
     forms: dict[Place, Form] = field(default_factory=dict)
     statistics: dict[Operation, Statistic] = field(default_factory=dict)
     extended: dict[Operation, tuple[int, IntExpr]] = field(default_factory=dict)
@@ -109,7 +111,7 @@ def candidates(values: tw.MatmulOp) -> list[tuple[int, list[tw.MatmulOp]]]:
         stack, seen = [values.args[side]], set()
         while stack:
             op = stack.pop(0).owner
-            if op in seen or not isinstance(op, (*BETWEEN, tw.MatmulOp)) or op.parent_block() is not values.parent_block():
+            if op in seen or isinstance(op, (Block, *LIBRARY)) or op.parent_block() is not values.parent_block():
                 continue
             seen.add(op)
             if isinstance(op, tw.MatmulOp):
@@ -171,11 +173,11 @@ class _Finder:
         if form.kind != "weight" or found.logit is None or not found.score_index:
             raise NotAttention("the weights are no exponentials of scores", found.values)
         self.check_types()
-        self.check_uses()
         found.query, found.key = self.factors_of_scores()
         for name, place in (("query", found.query), ("key", found.key), ("value", found.value)):
             setattr(found, name, self.behind_views(*place))
-        found.result = self.through_views(*found.result)  # type: ignore[misc]
+        found.result = self.behind_result(*found.result)  # type: ignore[misc]
+        self.check_uses()
         found.ops |= {found.scores: None, found.values: None}
         return found
 
@@ -191,9 +193,9 @@ class _Finder:
             else:
                 if op is not self.found.scores:
                     self.found.ops[op] = None
-                form = _FORMS[type(op)](self, op, index) if type(op) in _FORMS else None
-                if form is None:
+                if type(op) not in _FORMS:
                     raise NotAttention(f"{describe(op)} stands between the products", op)
+                form = _FORMS[type(op)](self, op, index)
             self.found.forms[place] = form
         return self.found.forms[place]
 
@@ -257,7 +259,8 @@ class _Finder:
     def without_views(self, place: Place) -> Place:
         value, index = place
         while isinstance(value.owner, VIEWS) and value.owner.parent_block() is self.block:
-            value, index = value.owner.source, view_index(value.owner, index, self.ranges)
+            op = value.owner
+            value, index = op.source, view_index(op, index, self.ranges)
         return value, index
 
     def set_logit(self, place: Place, kind: str, op: Operation) -> None:
@@ -280,13 +283,17 @@ class _Finder:
         start = self.start_of_keys(op.source, dim) if more else 0
         at = tuple(symbol(KEY) + start if d == dim else i for d, i in enumerate(index))
         form = self.form(op.source, at)
-        if (fn, form.kind) not in (("max", "logit"), ("sum", "weight")):
+        if (fn, form.kind) not in (("max", "logit"), ("max", "shifted"), ("sum", "weight")):
             raise NotAttention(f"{describe(op)} over the keys, of a {form.kind}", op)
         positions = [*range(start), *(self.found.keys + n for n in range(start, more))]
         extras = tuple(
             (op.source, tuple(position if d == dim else i for d, i in enumerate(index))) for position in positions
         )
-        statistic = Statistic(fn, self.without_views((op.source, at)), form, extras)
+        source = self.without_views((op.source, at))
+        if form.kind == "shifted":
+            assert self.found.logit is not None
+            source = self.found.logit
+        statistic = Statistic(fn, source, form, extras)
         if self.found.statistics.get(op, statistic) != statistic:
             raise NotAttention(f"{describe(op)} is read at several rows", op)
         self.found.statistics[op] = statistic
@@ -302,9 +309,10 @@ class _Finder:
                 raise NotAttention(f"{describe(op)} of more than the keys", op)
             rank = tw.tensor_type(op.result).rank
             value = next(a for a in op.args if a.owner in self.dependent and tw.tensor_type(a).rank == rank)
-        start = self.extension(value.owner, dim)[1] if isinstance(value.owner, (tw.ConcatOp, tw.PadOp)) else 0
+        op = value.owner
+        start = self.extension(op, dim)[1] if isinstance(op, (tw.ConcatOp, tw.PadOp)) else 0
         if not isinstance(start, int):
-            raise NotAttention("keys that begin at an unknown place", value.owner if start else None)
+            raise NotAttention("keys that begin at an unknown place")
         return start
 
     def extension(self, op: Operation, dim: int) -> tuple[SSAValue, IntExpr]:
@@ -406,8 +414,9 @@ class _Finder:
             value, index = value.owner.source, source
         return value, index
 
-    def through_views(self, value: SSAValue, index: Index) -> Place:
-        """The last of the views that alone read the result, as far as the kernel can write it as such."""
+    def behind_result(self, value: SSAValue, index: Index) -> Place:
+        """The last of the views that alone read the result, and what rows it is multiplied with or divided by on the
+        way, as far as the kernel can write it as such."""
         while value.has_one_use():
             (use,) = value.uses
             op = use.operation
@@ -418,19 +427,34 @@ class _Finder:
                 if not _is_linear(following, (QUERY, COLUMN)):
                     break
                 index = following
-            else:
+            elif not self.scales(op, use.index, index):
                 break
             self.found.ops[op] = None
-            value = op.result
+            value = op.results[0]
         return value, index
+
+    def scales(self, op: Operation, place: int, index: Index) -> bool:
+        """Whether `op` multiplies or divides the result by a row; the row is kept."""
+        if not isinstance(op, tw.MapOp) or op.fn.data not in ("mul", "div") or (op.fn.data, place) == ("div", 1):
+            return False
+        row = op.args[1 - place]
+        shape = tw.tensor_type(row).shape
+        at = broadcast_index(index, shape)
+        if tw.tensor_type(op.result).shape != tw.tensor_type(op.args[place]).shape or row.owner not in self.dependent:
+            return False
+        if any(COLUMN in free_symbols(i) for i in at) or self.form(row, at).kind != "row":
+            return False
+        self.found.after.append((op.fn.data, self.row((row, at), op)))
+        return True
 
     # -- conditions
 
     def check_uses(self) -> None:
         """Nothing else may need what is not going to exist in memory."""
         inside = {*self.found.ops, self.found.values}
-        for op in [self.found.scores, *self.found.ops]:
-            if op in self.dependent or op is self.found.scores:
+        assert self.found.result is not None
+        for op in self.dependent & {self.found.scores, *self.found.ops}:
+            if op is not self.found.result[0].owner:
                 for use in op.results[0].uses:
                     if use.operation not in inside:
                         raise NotAttention(f"{describe(op)} is also read by {describe(use.operation)}", op)
@@ -453,17 +477,17 @@ def _dependents(scores: tw.MatmulOp, values: tw.MatmulOp) -> set[Operation]:
     found: set[Operation] = {scores}
     stack: list[Operation] = [scores]
     while stack:
-        for use in stack.pop().results[0].uses:
+        for use in [use for result in stack.pop().results for use in result.uses]:
             if use.operation is not values and use.operation not in found:
                 found.add(use.operation)
-                if len(use.operation.results) == 1:
-                    stack.append(use.operation)
+                stack.append(use.operation)
     return found
 
 
 def _is_linear(index: Index, names: tuple[str, ...]) -> bool:
-    return all(coefficient(i, name) is not None and not free_symbols(coefficient(i, name)) & set(names)  # type: ignore[arg-type]
-               for i in index for name in names)
+    """Whether a position grows by constant steps along each of the names."""
+    steps = [coefficient(i, name) for i in index for name in names]
+    return all(step is not None and not free_symbols(step) & set(names) for step in steps)
 
 
 def describe(op: Operation) -> str:
@@ -481,6 +505,3 @@ def element_step(place: Place, strides: tuple[IntExpr, ...], name: str) -> IntEx
     assert step is not None
     return step
 
-
-def in_block(value: SSAValue, block: Block | None) -> bool:
-    return isinstance(value.owner, Operation) and value.owner.parent_block() is block

@@ -19,7 +19,7 @@ namespace tw {
 
 // Rows and vectors of a block of the result in registers: 24 of 32, or 12 of 16.
 #if defined(__AVX512F__)
-constexpr int dot_bytes = 64, dot_rows = 6, dot_vectors = 4;
+constexpr int dot_bytes = 64, dot_rows = 8, dot_vectors = 3;
 #else
 constexpr int dot_bytes = 32, dot_rows = 4, dot_vectors = 3;
 #endif
@@ -59,11 +59,15 @@ TW_FUSED_MULTIPLY_ADD void dot_block(
     }
 }
 
-template <class T, int Vectors, int Rows = dot_rows>
+// The rows that are left, in halves of a block.
+template <class T, int Vectors, int Rows = dot_rows / 2>
 TW_INLINE void dot_last_rows(
     T* c, int64_t c_m, const T* a, int64_t a_m, const T* b, int64_t b_k, int64_t m, int64_t k, bool accumulate) {
-  if (m == Rows) dot_block<T, Rows, Vectors>(c, c_m, a, a_m, b, b_k, k, accumulate);
-  else if constexpr (Rows > 1) dot_last_rows<T, Vectors, Rows - 1>(c, c_m, a, a_m, b, b_k, m, k, accumulate);
+  if (m >= Rows) {
+    dot_block<T, Rows, Vectors>(c, c_m, a, a_m, b, b_k, k, accumulate);
+    c += Rows * c_m, a += Rows * a_m, m -= Rows;
+  }
+  if constexpr (Rows > 1) dot_last_rows<T, Vectors, Rows / 2>(c, c_m, a, a_m, b, b_k, m, k, accumulate);
 }
 
 // All rows against `vectors` vectors of columns, at most `Vectors`.

@@ -63,7 +63,10 @@ class DotOp(TileOp):
 
     @classmethod
     def parse(cls, parser: Parser) -> DotOp:
-        refs, offsets, strides, accumulate = [], [], [], False
+        refs: list[SSAValue] = []
+        offsets: list[IntExpr] = []
+        strides: list[IntExpr] = []
+        accumulate = False
         for position in range(3):
             refs.append(parse_value(parser))
             offsets += parse_dims(parser).data
@@ -75,7 +78,8 @@ class DotOp(TileOp):
             elif position == 1:
                 parser.parse_keyword("x")
         parser.parse_keyword("in")
-        return cls.make(*refs, offsets, strides, parse_dims(parser).data, accumulate)
+        c, a, b = refs
+        return cls.make(c, a, b, offsets, strides, parse_dims(parser).data, accumulate)
 
     def verify_(self) -> None:
         if (len(self.offsets.data), len(self.strides.data), len(self.shape.data)) != (3, 5, 3):

@@ -30,18 +30,30 @@ from xdsl.ir import Block, Operation, SSAValue
 
 from tilewright.ir import tile, tw
 from tilewright.ir.dtypes import compute_dtype
-from tilewright.ir.expr import IntExpr, floordiv, free_symbols, minimum, product, substitute, symbol
+from tilewright.ir.expr import IntExpr, floordiv, free_symbols, minimum, substitute, symbol
 from tilewright.ir.target import Target
 from tilewright.ir.types import DimsAttr, RefType, TensorType
 
-from ..attention_forms import COLUMN, INNER, KEY, QUERY, Attention, Place, Statistic, element_step, find_attention
-from ..attention_forms import candidates
+from ..attention_forms import (
+    COLUMN,
+    INNER,
+    KEY,
+    QUERY,
+    Attention,
+    Form,
+    Place,
+    Statistic,
+    candidates,
+    element_step,
+    find_attention,
+)
 from ..attention_masks import visible_keys
 from .indexing import Index, broadcast_index, dot
 from .loops import Loop, Nest
 from .region import Emitted, RegionEmitter, finish_kernel, label_arguments
 from .walk import Axis, Mask, Walk, view_index
 
+LOGIT = Form("logit")
 QUERY_BLOCK, KEY_BLOCK = 64, 256
 """Queries and keys at once: the scores of a block, its keys and its values fill a second-level cache by a tenth, and
 packing the keys costs a tenth of multiplying them."""
@@ -194,7 +206,9 @@ class AttentionEmitter(RegionEmitter):
         if op not in self.known:
             statistic = self.found.statistics[op]
             if statistic.fn == "max":
-                result = self.top_of(statistic)
+                result = self.read(self.tops[statistic.source], symbol("m1"), "top")
+                for fn, place in statistic.form.shifts:
+                    result = self.apply(fn, result, self.visit(*place))
                 for place in statistic.extras:
                     result = self.apply("maximum", result, self.visit(*place))
             else:
@@ -204,18 +218,14 @@ class AttentionEmitter(RegionEmitter):
             self.known[op] = result
         return self.known[op]
 
-    def top_of(self, statistic: Statistic) -> Emitted:
-        return self.read(self.tops[statistic.source], symbol("m1"), "top")
-
     def rescaled(self, value: Emitted, shifts: Sequence[tuple[str, Place]]) -> Emitted:
         """A sum of exponentials less the largest score, as one of exponentials shifted as in the model."""
+        assert self.found.logit is not None
         if len(shifts) == 1:
             ((fn, (row, _)),) = shifts
             statistic = self.found.statistics.get(row.owner) if isinstance(row.owner, Operation) else None
-            if statistic and (fn, statistic.fn, statistic.extras) == ("sub", "max", ()):
-                if statistic.source == self.found.logit:
-                    return value
-        assert self.found.logit is not None
+            if statistic is not None and fn == "sub" and statistic == Statistic("max", self.found.logit, LOGIT, ()):
+                return value
         key = tuple(shifts)
         if key not in self.memo_of_shifts:
             result = self.read(self.tops[self.found.logit], symbol("m1"), "top")
@@ -305,7 +315,8 @@ class AttentionEmitter(RegionEmitter):
         self.loop("n1", self.columns, "vector")
         logits = [self.visit(*at) for at in self.tops]
         self.write(self.scores, place, logits[0])
-        largest = self.end(["max"] * len(logits), logits)
+        # A score that is NaN makes its weight NaN and with it the whole row, whatever is subtracted.
+        largest = self.end(["fmax"] * len(logits), logits)
         low = self.number(float("-inf"))
         change = shift = low
         for number, (ref, value) in enumerate(zip(self.tops.values(), largest)):
@@ -338,7 +349,7 @@ class AttentionEmitter(RegionEmitter):
         self.loop("m1", self.rows, "serial")
         form = found.forms[found.weight]
         one = self.rescaled(self.number(1.0), form.shifts)
-        rows = [(fn, self.visit(*place)) for fn, place in form.factors]
+        rows = [(fn, self.visit(*place)) for fn, place in (*form.factors, *found.after)]
         self.loop("d0", found.width, "vector")
         at = symbol("m1") * self.value_step + symbol("d0")
         value = self.read(self.sums, at, "sum")
