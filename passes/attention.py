@@ -12,8 +12,9 @@ from xdsl.ir import Block
 from tilewright.ir import tw
 from tilewright.ir.text import file_lines
 
-from .attention_forms import Attention, NotAttention, candidates, find_attention
+from .attention_forms import Attention, NotAttention
 from .attention_masks import visible_keys
+from .attention_search import candidates, find_attention
 from .base import Pass, PassContext, register
 from .fusion_graph import erase_dead
 from .fusion_regions import clone

@@ -15,7 +15,7 @@ MEMORY_COST = 4
 def work(op: Operation, outer: dict[str, IntExpr] | None = None) -> IntExpr:
     """Elements times scalar cost, over the kernel's sizes. Extents that depend on an axis count at its upper end.
 
-    The last block of an axis that is walked in blocks may be short, so where numbers are known the first one counts too.
+    The last block of an axis that is walked in blocks may be short: where numbers are known the first one counts too.
     """
     outer = outer or {}
     if isinstance(op, ForOp):

@@ -149,8 +149,7 @@ class KernelPrinter(LanePrinter):
             c, strides[0], a, *strides[1:3], b, *strides[3:], *map(self.index, op.shape.data),
             "true" if op.adds else "false",
         ]
-        self.emit(f"tw::dot<{self.slots}>({', '.join(arguments)});")
-        self.slots += 2  # the header packs into two slots
+        self.emit(f"tw::dot({', '.join(arguments)});")
 
     def _alloc(self, op: AllocOp) -> None:
         extent, dtype = op.extent.data[0], value_dtype(op.result)

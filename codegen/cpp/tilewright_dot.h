@@ -11,7 +11,7 @@
 #define TW_FUSED_MULTIPLY_ADD __attribute__((noinline))
 #define TW_CONTRACT _Pragma("clang fp contract(fast)")
 #else
-#define TW_FUSED_MULTIPLY_ADD __attribute__((noinline, optimize("fp-contract=fast")))
+#define TW_FUSED_MULTIPLY_ADD __attribute__((noinline, noclone, optimize("fp-contract=fast")))
 #define TW_CONTRACT
 #endif
 
@@ -23,6 +23,8 @@ constexpr int dot_bytes = 64, dot_rows = 8, dot_vectors = 3;
 #else
 constexpr int dot_bytes = 32, dot_rows = 4, dot_vectors = 3;
 #endif
+
+constexpr int dot_slot = -1;  // of scratch, downwards; kernels count theirs from 0
 
 typedef float dot_f32 __attribute__((vector_size(dot_bytes), aligned(4), may_alias));
 typedef double dot_f64 __attribute__((vector_size(dot_bytes), aligned(8), may_alias));
@@ -130,7 +132,7 @@ TW_INLINE void dot_transpose(typename DotVector<T>::type* rows) {
 
 // out[p, j] = b[p, j] for p < k and j < width; columns from `n` on are zero.
 template <class T, class From>
-void dot_pack(T* out, const From* b, int64_t b_k, int64_t b_n, int64_t n, int64_t k, int64_t width) {
+__attribute__((noinline)) void dot_pack(T* out, const From* b, int64_t b_k, int64_t b_n, int64_t n, int64_t k, int64_t width) {
   typedef typename DotVector<T>::type Vector;
   constexpr int lanes = dot_bytes / sizeof(T);
   if (b_n == 1) {
@@ -189,8 +191,7 @@ TW_FUSED_MULTIPLY_ADD void dot_few_rows(
 }
 
 // c[m, n] (+)= a[m, k] b[k, n], each with a stride for each dim; `c` has room for whole vectors of columns in each row.
-// Slots of scratch from `Slot` on are used.
-template <int Slot, class T, class A, class B>
+template <class T, class A, class B>
 void dot(
     T* c, int64_t c_m, const A* a, int64_t a_m, int64_t a_k, const B* b, int64_t b_k, int64_t b_n, int64_t m, int64_t n,
     int64_t k, bool accumulate) {
@@ -198,7 +199,7 @@ void dot(
   const T* rows;
   if constexpr (SameType<A, T>::value) rows = a;
   if (!SameType<A, T>::value || a_k != 1) {
-    T* packed = scratch<T, Slot>(m * k);
+    T* packed = scratch<T, dot_slot>(m * k);
     for (int64_t i = 0; i < m; ++i)
       for (int64_t p = 0; p < k; ++p) packed[i * k + p] = dot_value(a[i * a_m + p * a_k]);
     rows = packed;
@@ -217,7 +218,7 @@ void dot(
     int64_t step = b_k;
     if constexpr (SameType<B, T>::value) columns = b + j;
     if (!SameType<B, T>::value || b_n != 1 || have % lanes != 0) {
-      if (packed == nullptr) packed = scratch<T, Slot + 1>(panel * k);
+      if (packed == nullptr) packed = scratch<T, dot_slot - 1>(panel * k);
       step = vectors * lanes;
       dot_pack(packed, b + j * b_n, b_k, b_n, have, k, step);
       columns = packed;

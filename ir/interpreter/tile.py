@@ -204,11 +204,13 @@ def _for(op: tile.ForOp, frame: _Frame) -> list[torch.Tensor]:
 def _points(op: tile.ForOp, frame: _Frame) -> int:
     """How many points the largest nest of loops inside `op` has, with the loops around it."""
 
-    def nested(loop: tile.ForOp) -> int:
-        inner = [nested(o) for o in loop.body.block.ops if isinstance(o, tile.ForOp)]
+    def nested(loop: tile.ForOp, frame: _Frame) -> int:
+        # What depends on an axis is as long as in its first step.
+        inside = frame.inside(loop.axis.data, 0)
+        inner = [nested(o, inside) for o in loop.body.block.ops if isinstance(o, tile.ForOp)]
         return max(1, frame.number(loop.trip_count)) * max(inner, default=1)
 
-    result = nested(op)
+    result = nested(op, frame)
     for size in frame.dims:
         result *= size
     return result

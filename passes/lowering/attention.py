@@ -1,8 +1,8 @@
 """Lowering attention to a tile kernel that never holds the scores of more than a block.
 
 A block of queries goes over the keys in blocks. What the softmax needs to know of a whole row is kept as it is of the
-keys seen so far: the largest score, and the sums of exponentials less that. When a block brings a larger score, what was
-added up so far is multiplied by the exponential of the difference, the sums and the products with the values alike
+keys seen so far: the largest score, and the sums of exponentials less that. When a block brings a larger score, what
+was added up so far is multiplied by the exponential of the difference, the sums and the products with the values alike
 (Milakov and Gimelshein 2018; Dao et al. 2022)::
 
     for each block of queries, in parallel:
@@ -24,7 +24,7 @@ keys.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from xdsl.ir import Block, Operation, SSAValue
 
@@ -34,20 +34,9 @@ from tilewright.ir.expr import IntExpr, floordiv, free_symbols, minimum, substit
 from tilewright.ir.target import Target
 from tilewright.ir.types import DimsAttr, RefType, TensorType
 
-from ..attention_forms import (
-    COLUMN,
-    INNER,
-    KEY,
-    QUERY,
-    Attention,
-    Form,
-    Place,
-    Statistic,
-    candidates,
-    element_step,
-    find_attention,
-)
+from ..attention_forms import COLUMN, INNER, KEY, QUERY, Attention, Form, Place, Statistic, element_step
 from ..attention_masks import visible_keys
+from ..attention_search import candidates, find_attention
 from .indexing import Index, broadcast_index, dot
 from .loops import Loop, Nest
 from .region import Emitted, RegionEmitter, finish_kernel, label_arguments
@@ -117,7 +106,7 @@ class AttentionEmitter(RegionEmitter):
 
     # -- loops
 
-    _NAMED = {"m1": QUERY, "n1": KEY, "d0": COLUMN}
+    _NAMED: ClassVar[dict[str, str]] = {"m1": QUERY, "n1": KEY, "d0": COLUMN}
 
     def loop(self, name: str, extent: IntExpr, kind: str) -> None:
         self.open(Loop(Axis(name, extent), kind))

@@ -1,7 +1,7 @@
 """Spellings of attention, as models have them: each a function and the shapes of its arguments.
 
-Shapes are texts over B (batch), H (heads), G (heads of keys), L (queries), S (keys), D and E (widths of keys and values);
-"bool" before a shape makes a mask.
+Shapes are texts over B (batch), H (heads), G (heads of keys), L (queries), S (keys), D and E (widths of keys and
+values); "bool" before a shape makes a mask.
 """
 
 from __future__ import annotations
