@@ -18,6 +18,7 @@ from .attention_search import candidates, find_attention
 from .base import Pass, PassContext, register
 from .fusion_graph import erase_dead
 from .fusion_regions import clone
+from .lowering.attention import KEY_BLOCK, QUERY_BLOCK, computed_scores
 from .lowering.names import region_location
 from .lowering.walk import Walk
 
@@ -68,10 +69,7 @@ class AttentionPass(Pass):
                     reason = reason or error
                     continue
                 region = make_region(found, block)
-                bounds = visible_keys(found, Walk(found.region(), found.domain))
-                seen = f"; a query sees {bounds}, other blocks are skipped" if bounds.lower or bounds.upper else ""
-                lines = tuple(file_lines(region.location))
-                context.remark(self.name, "applied", f"{found.queries} queries, {found.keys} keys{seen}", lines)
+                context.remark(self.name, "applied", summary(found), tuple(file_lines(region.location)))
                 replace(found, region, block)
                 return True
         if reason is not None:
@@ -79,6 +77,19 @@ class AttentionPass(Pass):
             lines = tuple(file_lines(region_location([at, values])))
             context.remark(self.name, "rejected", str(reason), lines)
         return False
+
+
+def summary(found: Attention) -> str:
+    """What the report says of it: sizes, the mask that was derived, and what of the scores is skipped."""
+    text = f"{found.queries} queries, {found.keys} keys in blocks of {QUERY_BLOCK} and {KEY_BLOCK}"
+    bounds = visible_keys(found, Walk(found.region(), found.domain))
+    if not bounds.lower and not bounds.upper:
+        return text
+    text += f"; a query sees {bounds}, other blocks are skipped"
+    if isinstance(found.queries, int) and isinstance(found.keys, int):
+        share = computed_scores(bounds, found.queries, found.keys) / (found.queries * found.keys)
+        text += f": {share:.0%} of the scores are computed"
+    return text
 
 
 def make_region(found: Attention, block: Block) -> tw.FusedOp:

@@ -35,7 +35,7 @@ from tilewright.ir.target import Target
 from tilewright.ir.types import DimsAttr, RefType, TensorType
 
 from ..attention_forms import COLUMN, INNER, KEY, QUERY, Attention, Form, Place, Statistic, element_step
-from ..attention_masks import visible_keys
+from ..attention_masks import KeyRange, visible_keys
 from ..attention_search import candidates, find_attention
 from .indexing import Index, broadcast_index, dot
 from .loops import Loop, Nest
@@ -50,6 +50,17 @@ LANES = 16
 """Rows of scratch that `tile.dot` writes have room for whole vectors."""
 
 Strides = tuple[IntExpr, ...]
+
+
+def computed_scores(bounds: KeyRange, queries: int, keys: int) -> int:
+    """How many scores of a batch's element are computed: those of the blocks that `bounds` does not skip."""
+    total = 0
+    for first in range(0, queries, QUERY_BLOCK):
+        last = min(first + QUERY_BLOCK, queries) - 1
+        start, stop = bounds.start(first, last), bounds.stop(first, last, keys)
+        assert isinstance(start, int) and isinstance(stop, int)
+        total += (last + 1 - first) * max(0, stop - start)
+    return total
 
 
 def attention_of(ops: Sequence[Operation]) -> Attention:

@@ -139,6 +139,8 @@ def test_blocks_that_a_mask_hides_are_skipped():
         [remark] = [r for r in context.remarks if r.pass_name == "attention"]
         assert ("other blocks are skipped" in remark.message) == (said is not None)
         assert said is None or f"a query sees {said}, other blocks" in remark.message
+        computed = {None: 1, "key <= query": 0.55, "key >= query - 99, key <= query": 0.21}[said]
+        assert said is None or f"{computed:.0%} of the scores" in remark.message
         check(function, args, before, program)
 
 
