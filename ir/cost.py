@@ -205,6 +205,7 @@ class _KernelCount:
         self.flops = 0
         self.read: dict[tuple[SSAValue, IntExpr], int] = {}
         self.written: dict[tuple[SSAValue, IntExpr], int] = {}
+        self.middles: dict[str, int] = {}
         # The loops that a name varies with.
         self.depends: dict[str, frozenset[str]] = {}
 
@@ -214,7 +215,9 @@ class _KernelCount:
         for op in block.ops:
             if isinstance(op, tile.ForOp):
                 axis = f"_axis{len(extents)}"
-                count = hint(op.trip_count, self.sizes)
+                # What depends on an axis around it counts as in the middle of that.
+                count = max(0, hint(op.trip_count, {**(self.sizes or {}), **self.middles}))
+                self.middles[op.axis.data] = count // 2
                 self.depends[axis] = frozenset([axis])
                 self.flops += trips * count * len(op.outputs)
                 self.block(op.body.block, {**names, op.axis.data: symbol(axis)}, {**extents, axis: count})
@@ -231,18 +234,25 @@ class _KernelCount:
                 if tile.UPDATES[op.fn.data] is not None:
                     self.access(self.read, op.ref, position, extents)
                     self.flops += trips
+            elif isinstance(op, tile.DotOp):
+                m, n, k = (hint(size, {**(self.sizes or {}), **self.middles}) for size in op.shape.data)
+                self.flops += 2 * trips * m * n * k
+                for ref, offset, points in zip(op.operands[1:], op.offsets.data[1:], (m * k, k * n)):
+                    self.access(self.read, ref, substitute(offset, names), extents, points)
             elif isinstance(op, tile.MapOp):
                 self.flops += trips * SCALARS[op.fn.data].cost
             elif isinstance(op, tile.ScanOp):
                 self.flops += trips
 
     def access(
-        self, table: dict[tuple[SSAValue, IntExpr], int], ref: SSAValue, position: IntExpr, extents: dict[str, int]
+        self, table: dict[tuple[SSAValue, IntExpr], int], ref: SSAValue, position: IntExpr, extents: dict[str, int],
+        each: int = 1,
     ) -> None:
+        """`each` elements from `position` on are touched."""
         if not isinstance(ref, BlockArgument):
             return  # scratch stays on chip
         axes = frozenset[str]().union(*(self.depends.get(name, frozenset()) for name in free_symbols(position)))
-        points = prod(count for axis, count in extents.items() if axis in axes)
+        points = each * prod(count for axis, count in extents.items() if axis in axes)
         key = (ref, position)
         table[key] = max(table.get(key, 0), points * itemsize(tile.value_dtype(ref)))
 

@@ -151,6 +151,10 @@ REDUCTIONS: dict[str, Reduction] = {
         Reduction("prod", "prod_over(x, dims)", exact=False),
         Reduction("max", "torch.amax(x, dims, keepdim=True)", accepts=_ALL),
         Reduction("min", "torch.amin(x, dims, keepdim=True)", accepts=_ALL),
+        # the largest that is not NaN, -inf where there is none
+        Reduction(
+            "fmax", "torch.amax(torch.where(torch.isnan(x), -float('inf'), x), dims, keepdim=True)", accepts=_F
+        ),
         Reduction("any", "torch.any(x, dims, keepdim=True)", accepts=(BOOL,)),
         Reduction("all", "torch.all(x, dims, keepdim=True)", accepts=(BOOL,)),
         # first position of the extreme value, NaN counts as extreme; one dim only

@@ -22,6 +22,7 @@ MODULES: dict[str, str] = {
     "dce": "tilewright.passes.dce",
     "freeze": "tilewright.passes.freeze",
     "layout": "tilewright.passes.layout",
+    "attention": "tilewright.passes.attention",
     "fuse": "tilewright.passes.fusion",
     "split-bias": "tilewright.passes.split_bias",
     "lower": "tilewright.passes.lowering.program",

@@ -16,6 +16,7 @@ from tilewright.ir.tile import (
     AllocOp,
     CondOp,
     ConstantOp,
+    DotOp,
     ExprOp,
     ForOp,
     IndexOp,
@@ -150,6 +151,18 @@ class KernelPrinter(LanePrinter):
         found = [self.in_range[name] for name in sorted(free_symbols(op.offset.data[0]) & self.positions.keys())]
         self.emit((f"if ({' && '.join(found)}) " if found else "") + f"{place} = {value};")
 
+    def _dot(self, op: DotOp) -> None:
+        c, a, b = (
+            f"{self.texts[ref]} + {self.index(offset)}" if offset != 0 else self.texts[ref]
+            for ref, offset in zip(op.operands, op.offsets.data)
+        )
+        strides = [self.index(stride) for stride in op.strides.data]
+        arguments = [
+            c, strides[0], a, *strides[1:3], b, *strides[3:], *map(self.index, op.shape.data),
+            "true" if op.adds else "false",
+        ]
+        self.emit(f"tw::dot({', '.join(arguments)});")
+
     def _alloc(self, op: AllocOp) -> None:
         extent, dtype = op.extent.data[0], value_dtype(op.result)
         name = self.new_name(op.result)
@@ -224,7 +237,7 @@ class KernelPrinter(LanePrinter):
 
     _PRINTERS: ClassVar[dict[type[Operation], Callable[..., None]]] = {
         LoadOp: _load, StoreOp: _store, UpdateOp: _update, AllocOp: _alloc, ConstantOp: _constant, MapOp: _map,
-        ExprOp: _expr, CondOp: _cond, ScanOp: _scan, IndexOp: _index, ForOp: LanePrinter.loop,
+        ExprOp: _expr, CondOp: _cond, ScanOp: _scan, IndexOp: _index, DotOp: _dot, ForOp: LanePrinter.loop,
     }
 
 
@@ -238,8 +251,9 @@ def print_file(kernels: Iterable[KernelOp], target: Target, host: str = "") -> s
     features = " ".join(target.features)
     kernels = list(kernels)
     functions = {op.fn.data for kernel in kernels for op in kernel.walk() if isinstance(op, MapOp)}
+    has_dot = any(isinstance(op, DotOp) for kernel in kernels for op in kernel.walk())
     headers = ["tilewright.h", *(["tilewright_special.h"] if functions & set(SPECIAL) else []),
-               *(["tilewright_host.h"] if host else [])]
+               *(["tilewright_dot.h"] if has_dot else []), *(["tilewright_host.h"] if host else [])]
     includes = "".join(f'#include "{name}"\n' for name in headers)
     head = f"// Kernels for {target.name} ({features}).\n{includes}\nusing namespace tw;\n"
     return "\n".join([head, *map(print_kernel, kernels), *([host] if host else [])])

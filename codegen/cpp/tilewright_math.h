@@ -187,12 +187,15 @@ TW_INLINE ExpParts exp_parts(float x) {
 TW_INLINE float power_of_two(int32_t exponent) { return bits_as<float>((exponent + 127) << 23); }
 
 // The scale is applied in two halves, since 2^exponent alone may not be a float where the product is one. Each half's
-// biased exponent is half of exponent + 254.
+// biased exponent is half of exponent + 254. What vanishes (what a mask hides, say) is not computed at all: a product
+// that is subnormal takes 100 times as long.
 TW_INLINE float exp(float x) {
-  const ExpParts e = exp_parts(x);
+  const bool vanishes = x < -104.0f;
+  const ExpParts e = exp_parts(vanishes ? 0.0f : x);
   const uint32_t half = e.bits >> 1;
   const float first = bits_as<float>(half << 23), second = bits_as<float>((e.bits - half) << 23);
-  return fma(e.expm1, first, first) * second;
+  const float result = fma(e.expm1, first, first) * second;
+  return vanishes ? 0.0f : result;
 }
 TW_INLINE double exp(double x) { return __builtin_exp(x); }
 

@@ -114,6 +114,7 @@ _NEUTRAL: dict[str, Callable[[str], bool | int | float]] = {
     "prod": lambda dtype: 1,
     "max": _limit("min"),
     "min": _limit("max"),
+    "fmax": _limit("min"),
     "any": lambda dtype: False,
     "all": lambda dtype: True,
 }

@@ -2,8 +2,8 @@
 
 Each enclosing loop is a dim of every tensor, outermost first, so a value inside d loops has d dims, each of the
 loop's extent or 1. Loads gather, masks select, reductions reduce the last dim. Two kinds of loops run otherwise: one
-that gives nothing runs in chunks when it has very many points, and a serial one that loads what it stores runs step
-by step.
+that gives nothing runs in chunks when it has very many points, and one runs step by step that is serial and loads what
+it stores, or that decides how long what stands inside is.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ def _for(op: tile.ForOp, frame: _Frame) -> list[torch.Tensor]:
             )
             for fn, output in zip(op.combiners, op.outputs)
         ]
-    if _carries_memory(op):
+    if _carries_memory(op) or _decides_extents(op):
         steps = [_run_block(block, frame.inside(axis, step)) for step in range(extent)]
         yielded = [torch.stack(torch.broadcast_tensors(*column), -1) for column in zip(*steps)]
     else:
@@ -204,18 +204,20 @@ def _for(op: tile.ForOp, frame: _Frame) -> list[torch.Tensor]:
 def _points(op: tile.ForOp, frame: _Frame) -> int:
     """How many points the largest nest of loops inside `op` has, with the loops around it."""
 
-    def nested(loop: tile.ForOp) -> int:
-        inner = [nested(o) for o in loop.body.block.ops if isinstance(o, tile.ForOp)]
+    def nested(loop: tile.ForOp, frame: _Frame) -> int:
+        # What depends on an axis is as long as in its first step.
+        inside = frame.inside(loop.axis.data, 0)
+        inner = [nested(o, inside) for o in loop.body.block.ops if isinstance(o, tile.ForOp)]
         return max(1, frame.number(loop.trip_count)) * max(inner, default=1)
 
-    result = nested(op)
+    result = nested(op, frame)
     for size in frame.dims:
         result *= size
     return result
 
 
 def _carries_memory(op: tile.ForOp) -> bool:
-    """Whether a serial loop may load what an earlier iteration stored."""
+    """Whether a serial loop may read what an earlier iteration stored."""
     if op.kind.data != "serial":
         return False
     loaded, stored, own = set(), set(), set()
@@ -224,9 +226,28 @@ def _carries_memory(op: tile.ForOp) -> bool:
             loaded.add(inner.ref)
         elif isinstance(inner, (tile.StoreOp, tile.UpdateOp)):
             stored.add(inner.ref)
+        elif isinstance(inner, tile.DotOp):
+            loaded.update((inner.a, inner.b))
+            stored.add(inner.c)
+            if inner.adds:
+                loaded.add(inner.c)
         elif isinstance(inner, tile.AllocOp):
             own.add(inner.result)
     return bool((loaded & stored) - own)
+
+
+def _decides_extents(op: tile.ForOp) -> bool:
+    """Whether the size of something inside depends on the axis: iterations then have different shapes."""
+    axis = op.axis.data
+    for inner in op.body.walk():
+        sizes: Sequence[IntExpr] = ()
+        if isinstance(inner, tile.ForOp):
+            sizes = inner.extent.data
+        elif isinstance(inner, tile.DotOp):
+            sizes = inner.shape.data
+        if any(axis in free_symbols(size) for size in sizes):
+            return True
+    return False
 
 
 def _load(op: tile.LoadOp, frame: _Frame) -> list[torch.Tensor]:
@@ -279,6 +300,34 @@ def _update(op: tile.UpdateOp, frame: _Frame) -> list[torch.Tensor]:
     # Also a value that is the same in all iterations takes effect in each of them.
     address = (frame.lift(pointer.base) + offset).expand(frame.dims)
     update_memory(op.fn.data, pointer.flat, address.flatten(), value.expand(frame.dims).flatten())
+    return []
+
+
+def _dot(op: tile.DotOp, frame: _Frame) -> list[torch.Tensor]:
+    import torch
+
+    m, n, k = (max(0, frame.number(size)) for size in op.shape.data)
+    c_m, a_m, a_k, b_k, b_n = op.strides.data
+
+    def block(ref: SSAValue, offset: IntExpr, sizes: tuple[int, int], steps: tuple[IntExpr, IntExpr]) -> Any:
+        """The pointer, and the places in it, with the two dims of the block behind those of the loops."""
+        pointer: _Pointer = frame.values[ref]
+        rows, columns = (torch.arange(size, device=frame.env.device) for size in sizes)
+        inside = frame.position(offset)[..., None, None]
+        inside = inside + frame.position(steps[0])[..., None, None] * rows[:, None]
+        inside = inside + frame.position(steps[1])[..., None, None] * columns
+        _check_offsets(pointer, inside, None)
+        return pointer, frame.lift(pointer.base)[..., None, None] + inside
+
+    c, a, b = (
+        block(ref, offset, sizes, steps) for ref, offset, sizes, steps in zip(
+            op.operands, op.offsets.data, ((m, n), (m, k), (k, n)), ((c_m, 1), (a_m, a_k), (b_k, b_n))
+        )
+    )
+    (c_memory, places), dtype = c, c[0].flat.dtype
+    product = torch.matmul(a[0].flat[a[1]].to(dtype), b[0].flat[b[1]].to(dtype))
+    places, product = torch.broadcast_tensors(places, product)
+    c_memory.flat[places] = c_memory.flat[places] + product if op.adds else product
     return []
 
 
@@ -343,6 +392,7 @@ _RULES: dict[type[Operation], Callable[[Any, _Frame], list[Any]]] = {
     tile.LoadOp: _load,
     tile.StoreOp: _store,
     tile.UpdateOp: _update,
+    tile.DotOp: _dot,
     tile.AllocOp: _alloc,
     tile.ConstantOp: _constant,
     tile.ExprOp: _expr,

@@ -16,13 +16,14 @@ from ..types import RefType, ValueType
 from .base import TileOp, value_dtype
 from .loops import LOOP_KINDS, ForOp, KernelOp, ScanOp, YieldOp, index_expressions
 from .memory import UPDATES, AllocOp, LoadOp, StoreOp, UpdateOp
+from .products import DotOp
 from .values import CondOp, ConstantOp, ExprOp, IndexOp, MapOp
 
 Tile = Dialect(
     "tile",
     [
         KernelOp, ForOp, YieldOp, LoadOp, StoreOp, UpdateOp, AllocOp, ConstantOp, ExprOp, CondOp, IndexOp, MapOp,
-        ScanOp,
+        ScanOp, DotOp,
     ],
     [RefType, ValueType],
 )
@@ -33,6 +34,7 @@ __all__ = [
     "AllocOp",
     "CondOp",
     "ConstantOp",
+    "DotOp",
     "ExprOp",
     "ForOp",
     "IndexOp",

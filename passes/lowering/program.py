@@ -33,6 +33,7 @@ from ..fusion_graph import (
     view_strides,
 )
 from ..structure import Structure
+from .attention import lower_attention
 from .in_place import in_place_results, overwrites_what_it_reads
 from .indexing import equal_strides, is_contiguous, is_dense, reshape_strides
 from .library import packed_call, plain_call
@@ -188,9 +189,13 @@ class ProgramLowering:
         layouts = {v: prog.buffer_type(self.values[v]).strides for v in op.inputs()}
         # An argument that the region reads and writes is one pointer of the kernel.
         shared = {argument: i for i, argument in places.items() if argument in layouts}
-        key = self.region_key(body, layouts, op.terminator.args, wanted, shared)
+        key = op.kind.data, self.region_key(body, layouts, op.terminator.args, wanted, shared)
         if key not in self.lowered:
-            self.lowered[key] = self.share(self.kernel(body, layouts, list(op.terminator.args), wanted, shared), body)
+            if op.kind.data == "attention":
+                kernel = lower_attention(body, layouts, wanted[0], "kernel", self.context.target)
+            else:
+                kernel = self.kernel(body, layouts, list(op.terminator.args), wanted, shared)
+            self.lowered[key] = self.share(kernel, body)
         name = self.lowered[key]
         outputs = []
         for position, (result, strides) in enumerate(zip(op.outputs, wanted)):
@@ -224,6 +229,8 @@ class ProgramLowering:
     def places_in_arguments(self, op: tw.FusedOp, wanted: Sequence[Strides]) -> dict[int, SSAValue]:
         """The outputs, by position, that are written into the arguments that they are the new values of."""
         found: dict[int, SSAValue] = {}
+        if op.kind.data == "attention":
+            return found  # written block by block, while others are still to be read
         inputs = op.inputs()
         body = [o for o in op.body.block.ops if o is not op.terminator]
         for position, (result, strides) in enumerate(zip(op.outputs, wanted)):

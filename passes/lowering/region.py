@@ -390,9 +390,11 @@ def label_arguments(body: Block, values: Sequence[SSAValue]) -> None:
             arg.location = value.owner.location
 
 
-def finish_kernel(name: str, body: Block, outputs: Sequence[int], ops: Sequence[Operation]) -> tile.KernelOp:
+def finish_kernel(
+    name: str, body: Block, outputs: Sequence[int], ops: Sequence[Operation], kind: str = "loop"
+) -> tile.KernelOp:
     """The kernel of a body that is done; `outputs` are the pointers it writes, `ops` the region it stands for."""
-    kernel = tile.KernelOp.make(name, "loop", body, outputs, sorted(_sizes_of(body)))
+    kernel = tile.KernelOp.make(name, kind, body, outputs, sorted(_sizes_of(body)))
     kernel.location = region_location(ops)
     return kernel
 

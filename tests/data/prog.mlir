@@ -4,6 +4,7 @@ builtin.module {
       %row = tile.load %rows[i0] : i64
       tile.index j0 = %row in [30522] wrap if ["i0 - 5"]
       %scratch = tile.alloc [1000] : f32
+      tile.dot %scratch[0] strides [10] += %y[i0] strides [s0, 1] x %y["3*i0"] strides [1, 2] in [10, "s0 + 1", 4]
       %m = tile.for i1 in [1000] vector block [4096] reduce ["max"] : f32 {
         %a = tile.load %x["i1 + 1000*j0"] if ["i1 - 5", "-i1 + 990"] else "-inf" : f32
         tile.store %scratch[i1], %a

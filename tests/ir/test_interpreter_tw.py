@@ -145,6 +145,7 @@ REDUCTIONS = {
     "sum": lambda x, d: x.sum(d, keepdim=True, dtype=x.dtype),
     "max": lambda x, d: x.amax(d, keepdim=True),
     "min": lambda x, d: x.amin(d, keepdim=True),
+    "fmax": lambda x, d: x.nan_to_num(-torch.inf, torch.inf, -torch.inf).amax(d, keepdim=True),
     "any": lambda x, d: x.any(d, keepdim=True),
     "all": lambda x, d: x.all(d, keepdim=True),
 }
@@ -152,7 +153,7 @@ REDUCTIONS = {
 
 @pytest.mark.parametrize("fn,dtype", [
     ("sum", "f32"), ("sum", "bf16"), ("sum", "i64"), ("max", "f32"), ("max", "bool"), ("max", "f16"), ("min", "i32"),
-    ("any", "bool"), ("all", "bool"),
+    ("any", "bool"), ("all", "bool"), ("fmax", "f32"),
 ])
 @pytest.mark.parametrize("shape,dims", [
     ([7], [0]), ([3, 1, 5], [1]), ([3, 4, 5], [0, 2]), ([2, 0, 3], [2]), ([], []),

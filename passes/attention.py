@@ -1,0 +1,118 @@
+"""Recognise attention by data flow: two products with exponentials over keys between them, in whatever spelling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.func import FuncOp
+from xdsl.ir import Block
+
+from tilewright.ir import tw
+from tilewright.ir.text import file_lines
+
+from .attention_forms import Attention, NotAttention
+from .attention_masks import visible_keys
+from .attention_search import candidates, find_attention
+from .base import Pass, PassContext, Remark, register
+from .fusion_graph import erase_dead
+from .fusion_regions import clone
+from .lowering.attention import KEY_BLOCK, QUERY_BLOCK, computed_scores
+from .lowering.names import region_location
+from .lowering.walk import Walk
+
+
+@register
+@dataclass(frozen=True)
+class AttentionPass(Pass):
+    """Put attention into a region of its own, which becomes one kernel that never holds all the scores.
+
+    Before::
+
+        %s = tw.matmul %q, %k    %m = tw.reduce "max" %s    %d = tw.map "sub" %s, %m    %e = tw.map "exp" %d
+        %t = tw.reduce "sum" %e  %p = tw.map "div" %e, %t   %r = tw.matmul %p, %v
+
+    after::
+
+        %r = tw.fused {kind = "attention"} : T { %s = tw.matmul %q, %k  ...  %r = tw.matmul %p, %v  tw.yield %r }
+
+    The region holds the model's own ops, which are its meaning; `lower` finds in them what this pass found
+    (`attention_forms.py`), and computes it block by block. Masks and biases that are made of positions, or would be as
+    large as the scores, are computed inside. What looks like attention and is not is a remark that names the op in the
+    way.
+    """
+
+    name: ClassVar[str] = "attention"
+    numerics: ClassVar[str] = "exact"
+
+    def run(self, module: ModuleOp, context: PassContext) -> None:
+        found = 0
+        for function in module.body.block.ops:
+            if isinstance(function, FuncOp):
+                block = function.body.block
+                for op in list(block.ops):
+                    if isinstance(op, tw.MatmulOp) and op.parent_block() is block:
+                        found += self.group(op, block, context)
+                if found:
+                    erase_dead(block)
+        context.statistics[self.name] = {"found": found}
+
+    def group(self, values: tw.MatmulOp, block: Block, context: PassContext) -> bool:
+        """Make a region of the attention that ends in `values`, if it is one."""
+        reason: NotAttention | None = None
+        for side, products in candidates(values):
+            for scores in products:
+                try:
+                    found = find_attention(values, scores, side)
+                except NotAttention as error:
+                    reason = reason or error
+                    continue
+                region = make_region(found, block)
+                remark = Remark(self.name, "applied", summary(found), tuple(file_lines(region.location)))
+                context.remark(lambda: remark)
+                replace(found, region, block)
+                return True
+        if reason is not None:
+            at = reason.op if reason.op is not None else values
+            lines = tuple(file_lines(region_location([at, values])))
+            remark = Remark(self.name, "rejected", str(reason), lines)
+            context.remark(lambda: remark)
+        return False
+
+
+def summary(found: Attention) -> str:
+    """What the report says of it: sizes, the mask that was derived, and what of the scores is skipped."""
+    text = f"{found.queries} queries, {found.keys} keys in blocks of {QUERY_BLOCK} and {KEY_BLOCK}"
+    bounds = visible_keys(found, Walk(found.region(), found.domain))
+    if not bounds.lower and not bounds.upper:
+        return text
+    text += f"; a query sees {bounds}, other blocks are skipped"
+    if isinstance(found.queries, int) and isinstance(found.keys, int):
+        share = computed_scores(bounds, found.queries, found.keys) / (found.queries * found.keys)
+        text += f": {share:.0%} of the scores are computed"
+    return text
+
+
+def make_region(found: Attention, block: Block) -> tw.FusedOp:
+    """The region of what was found, not yet in the program."""
+    ops = found.region()
+    assert found.result is not None
+    result = found.result[0]
+    values = {operand: operand for op in ops for operand in op.operands}
+    body = Block()
+    for op in ops:
+        body.add_op(clone(op, values))
+    body.add_op(tw.YieldOp.create(operands=[values[result]]))
+    region = tw.FusedOp.make("attention", "reassociates", body, [result.type])
+    region.location = region_location(ops)
+    region.outputs[0].name_hint = result.name_hint
+    return region
+
+
+def replace(found: Attention, region: tw.FusedOp, block: Block) -> None:
+    """Put the region in the place of the last of its ops."""
+    assert found.result is not None
+    result = found.result[0]
+    block.insert_op_before(region, result.owner)  # type: ignore[arg-type]
+    result.replace_all_uses_with(region.outputs[0])
