@@ -39,3 +39,9 @@ def test_models_are_the_same_on_every_call(name):
     assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), again.state_dict().values()))
     inputs = row.inputs(first, small=True, batch=3)
     assert all(value.shape[0] == 3 for value in inputs.values())
+
+
+def test_a_comparison_that_takes_too_long_ends_with_five_samples():
+    arms = {"a": lambda: None, "b": lambda: None}
+    comparison = harness.compare(arms, rounds=9, sample_seconds=0.0, limit_seconds=0.0)
+    assert {len(samples) for samples in comparison.samples.values()} == {5}
