@@ -69,16 +69,16 @@ class AttentionPass(Pass):
                     reason = reason or error
                     continue
                 region = make_region(found, block)
-                remark = Remark(self.name, "applied", summary(found), tuple(file_lines(region.location)))
-                context.remark(lambda: remark)
+                self.report(context, "applied", summary(found), file_lines(region.location))
                 replace(found, region, block)
                 return True
         if reason is not None:
             at = reason.op if reason.op is not None else values
-            lines = tuple(file_lines(region_location([at, values])))
-            remark = Remark(self.name, "rejected", str(reason), lines)
-            context.remark(lambda: remark)
+            self.report(context, "rejected", str(reason), file_lines(region_location([at, values])))
         return False
+
+    def report(self, context: PassContext, kind: str, message: str, lines: list[str]) -> None:
+        context.remark(lambda: Remark(self.name, kind, message, tuple(lines)))
 
 
 def summary(found: Attention) -> str:
