@@ -20,6 +20,8 @@ from xdsl.dialects.builtin import (
     LocationAttr,
     ModuleOp,
     NameLoc,
+    Signedness,
+    SignednessAttr,
     StringAttr,
 )
 from xdsl.ir import Attribute, Block, Operation, ParametrizedAttribute, Region, SSAValue
@@ -30,7 +32,7 @@ from .types import DimsAttr, ScalarAttr
 
 Plain = Any  # what JSON can say
 
-_LOCATIONS: tuple[type[Attribute], ...] = (FileLineColLoc, FusedLoc, NameLoc)  # which no dialect lists
+_UNLISTED: tuple[type[Attribute], ...] = (FileLineColLoc, FusedLoc, NameLoc, SignednessAttr)  # by any dialect
 _SCALARS: tuple[type[Attribute], ...] = (StringAttr, IntAttr, ScalarAttr)
 
 
@@ -72,6 +74,8 @@ class _Writer:
             return [d if isinstance(d, int) else str(d) for d in attribute.data]
         if isinstance(attribute, _SCALARS):
             return attribute.data  # type: ignore[attr-defined]
+        if isinstance(attribute, SignednessAttr):
+            return attribute.data.value
         raise TypeError(f"attribute {attribute} has no plain form")
 
     def dictionary(self, attributes: Mapping[str, Attribute]) -> dict[str, int]:
@@ -107,7 +111,7 @@ def _op_classes() -> dict[str, type[Operation]]:
 @lru_cache(maxsize=1)
 def _attribute_classes() -> dict[str, type[Attribute]]:
     known = context()
-    return {attribute.name: attribute for attribute in (*known.loaded_attrs, *known.loaded_types, *_LOCATIONS)}
+    return {attribute.name: attribute for attribute in (*known.loaded_attrs, *known.loaded_types, *_UNLISTED)}
 
 
 class _Reader:
@@ -129,7 +133,7 @@ class _Reader:
             return make(self.dictionary(payload))
         if kind is DimsAttr:
             return make(d if isinstance(d, int) else parse(d) for d in payload)
-        return make(payload)
+        return make(Signedness(payload) if kind is SignednessAttr else payload)
 
     def dictionary(self, payload: Mapping[str, int]) -> dict[str, Attribute]:
         return {name: self.attributes[i] for name, i in payload.items()}

@@ -158,7 +158,7 @@ COMBINERS: dict[str, Combiner] = {
     ),
     # Without the test for NaN, lanes meet in half the time.
     "fmax": Combiner(
-        {FLOAT: "tw::Limits<{t}>::low"}, {FLOAT: "{r} = {v} > {r} ? {v} : {r};"}, {FLOAT: "max"},
+        {FLOAT: "tw::Limits<{t}>::low"}, {FLOAT: "{r} = tw::larger({r}, {v});"}, {FLOAT: "max"}, "tw::Larger",
     ),
     "any": Combiner({BOOL: "false"}, {BOOL: "{r} = {r} || {v};"}, {BOOL: "||"}),
     "all": Combiner({BOOL: "true"}, {BOOL: "{r} = {r} && {v};"}, {BOOL: "&&"}),

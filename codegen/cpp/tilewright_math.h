@@ -21,10 +21,13 @@ template <class T> TW_INLINE T minimum(T a, T b) { const T extreme = a < b ? a :
 // NaN loses.
 template <class T> TW_INLINE T fmax(T a, T b) { const T extreme = a > b ? a : b; return b != b ? a : extreme; }
 template <class T> TW_INLINE T fmin(T a, T b) { const T extreme = a < b ? a : b; return b != b ? a : extreme; }
+// `a` where `b` is NaN; NaN stays in `a`.
+template <class T> TW_INLINE T larger(T a, T b) { return b > a ? b : a; }
 
 struct Sum { template <class T> TW_SPECIAL T operator()(T a, T b) const { return T(a + b); } };
 struct Product { template <class T> TW_SPECIAL T operator()(T a, T b) const { return T(a * b); } };
 struct Maximum { template <class T> TW_SPECIAL T operator()(T a, T b) const { return maximum(a, b); } };
+struct Larger { template <class T> TW_SPECIAL T operator()(T a, T b) const { return larger(a, b); } };
 struct Minimum { template <class T> TW_SPECIAL T operator()(T a, T b) const { return minimum(a, b); } };
 
 // All of `lanes` as one, by halves.
