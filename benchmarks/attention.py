@@ -1,9 +1,9 @@
 """Attention as models spell it, against eager, Inductor, and ATen's own: ``python benchmarks/attention.py [CASE ...]``.
 
-Each case is the same attention in two ways: spelled with two products and a softmax (arms `eager`, `inductor`, `ours`),
-and as one call of `scaled_dot_product_attention` (arm `sdpa`), where that can say it. ``--memory`` measures how the peak
-grows with the length instead. Writes one JSON for each number of threads to benchmarks/results/: machine, versions,
-every sample, the error of each arm against float64, and the limits that the numbers are held against.
+Each case is the same attention in two ways: spelled with two products and a softmax (arms `eager`, `inductor` and
+`ours`), and as one call of `scaled_dot_product_attention` (arm `sdpa`), where that can say it. ``--memory`` measures
+how the peak grows with the length instead. Writes one JSON for each number of threads to benchmarks/results/: machine,
+versions, every sample, the error of each arm against float64, and the limits that the numbers are held against.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ Tensor = torch.Tensor
 
 @dataclass(frozen=True)
 class Case:
-    """`spelled` and `sdpa` (None where it cannot say it) on what `inputs` makes; `limits`: least speedups of `ours` over
-    an arm."""
+    """`spelled` and `sdpa` (None where it cannot say it) on what `inputs` makes.
+
+    `limits` are the least speedups that `ours` must have over other arms."""
 
     spelled: Callable[..., Tensor]
     sdpa: Callable[..., Tensor] | None
@@ -211,7 +212,8 @@ def main() -> None:
         for name in args.cases or CASES:
             row = measure(name, args.rounds)
             rows.append(row)
-            ratios = [f"{row['speedups'][a]:.2f}" if a in row["speedups"] else "" for a in ("eager", "inductor", "sdpa")]
+            others = row["speedups"]
+            ratios = [f"{others[arm]:.2f}" if arm in others else "" for arm in ("eager", "inductor", "sdpa")]
             limits = " ".join(f"{arm} {'met' if met else 'MISSED'}" for arm, met in row["met"].items())
             table.add_row(name, duration(row["medians"]["ours"]), *ratios, limits)
         target = RESULTS / f"attention_{torch.get_num_threads()}_threads.json"
