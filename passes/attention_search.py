@@ -38,11 +38,12 @@ MOST_EXTRAS = 4
 
 
 def candidates(values: tw.MatmulOp) -> list[tuple[int, list[tw.MatmulOp]]]:
-    """The operands of a product that come from an exponential, each with the products behind it, the nearest first."""
+    """The operands of a product that come from an exponential and a reduction, each with the products behind it, the
+    nearest first."""
     found = []
     for side in (0, 1):
         products: dict[tw.MatmulOp, None] = {}
-        exponential = False
+        exponential = reduction = False
         stack, seen = [values.args[side]], set()
         while stack:
             op = stack.pop(0).owner
@@ -53,8 +54,9 @@ def candidates(values: tw.MatmulOp) -> list[tuple[int, list[tw.MatmulOp]]]:
                 products[op] = None
                 continue
             exponential |= isinstance(op, tw.MapOp) and op.fn.data == "exp"
+            reduction |= isinstance(op, tw.ReduceOp)
             stack += op.operands
-        if exponential and products:
+        if exponential and reduction and products:
             found.append((side, list(products)))
     return found
 

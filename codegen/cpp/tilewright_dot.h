@@ -146,17 +146,19 @@ __attribute__((noinline)) void dot_pack(T* out, const From* b, int64_t b_k, int6
   for (int64_t first = 0; first < width; first += lanes)
     for (int64_t start = 0; start < k; start += lanes) {
       const int64_t columns = index_min(lanes, n - first), rows = index_min(lanes, k - start);
-      Vector square[lanes] = {};
-      const From* corner = b + start * b_k + first * b_n;
+      const From* from = b + start * b_k + first * b_n;
+      T* to = out + start * width + first;
       if (b_k == 1 && columns == lanes && rows == lanes) {
-        for (int j = 0; j < lanes; ++j) square[j] = dot_vector<T>(corner + j * b_n);
+        Vector square[lanes];
+        #pragma GCC unroll 16
+        for (int j = 0; j < lanes; ++j) square[j] = dot_vector<T>(from + j * b_n);
+        dot_transpose<T>(square);
+        #pragma GCC unroll 16
+        for (int p = 0; p < lanes; ++p) *reinterpret_cast<Vector*>(to + p * width) = square[p];
       } else {
-        for (int64_t j = 0; j < columns; ++j)
-          for (int64_t p = 0; p < rows; ++p) square[j][p] = dot_value(corner[j * b_n + p * b_k]);
+        for (int64_t p = 0; p < rows; ++p)
+          for (int64_t j = 0; j < lanes; ++j) to[p * width + j] = j < columns ? dot_value(from[j * b_n + p * b_k]) : T(0);
       }
-      dot_transpose<T>(square);
-      for (int64_t p = 0; p < rows; ++p)
-        *reinterpret_cast<Vector*>(out + (start + p) * width + first) = square[p];
     }
 }
 
