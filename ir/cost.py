@@ -233,7 +233,7 @@ class _KernelCount:
                     self.flops += trips
             elif isinstance(op, tile.MapOp):
                 self.flops += trips * SCALARS[op.fn.data].cost
-            elif isinstance(op, tile.ScanOp):
+            elif isinstance(op, (tile.ScanOp, tile.ReduceOp)):
                 self.flops += trips
 
     def access(

@@ -14,7 +14,7 @@ from xdsl.ir import Dialect
 
 from ..types import RefType, ValueType
 from .base import TileOp, value_dtype
-from .loops import LOOP_KINDS, ForOp, KernelOp, ScanOp, YieldOp, index_expressions
+from .loops import LOOP_KINDS, ForOp, KernelOp, ReduceOp, ScanOp, YieldOp, index_expressions
 from .memory import UPDATES, AllocOp, LoadOp, StoreOp, UpdateOp
 from .values import CondOp, ConstantOp, ExprOp, IndexOp, MapOp
 
@@ -22,7 +22,7 @@ Tile = Dialect(
     "tile",
     [
         KernelOp, ForOp, YieldOp, LoadOp, StoreOp, UpdateOp, AllocOp, ConstantOp, ExprOp, CondOp, IndexOp, MapOp,
-        ScanOp,
+        ScanOp, ReduceOp,
     ],
     [RefType, ValueType],
 )
@@ -39,6 +39,7 @@ __all__ = [
     "KernelOp",
     "LoadOp",
     "MapOp",
+    "ReduceOp",
     "RefType",
     "ScanOp",
     "StoreOp",

@@ -173,8 +173,10 @@ class ProgramLowering:
         layouts = {v: prog.buffer_type(self.values[v]).strides for v in op.inputs()}
         # An argument that the region reads and writes is one pointer of the kernel.
         shared = {argument: i for i, argument in places.items() if argument in layouts}
-        kernel = self.kernel(body, layouts, list(op.terminator.args), wanted, shared)
-        name = self.share(kernel, body)
+        launches = [
+            (self.share(kernel, body), inputs)
+            for kernel, inputs in self.kernels_of(body, layouts, list(op.terminator.args), wanted, shared)
+        ]
         outputs = []
         for position, (result, strides) in enumerate(zip(op.outputs, wanted)):
             if position in places:
@@ -182,19 +184,23 @@ class ProgramLowering:
                 outputs.append(self.values[result])
             else:
                 outputs.append(self.memory(result, strides))
-        inputs = [self.values[v] for v in layouts if v not in shared]
-        self.emit(prog.LaunchOp.make(name, [*inputs, *outputs]))
+        for name, inputs in launches:
+            self.emit(prog.LaunchOp.make(name, [*(self.values[v] for v in inputs), *outputs]))
 
-    def kernel(
+    def kernels_of(
         self, body: Sequence[Operation], layouts: Mapping[SSAValue, Strides], outputs: Sequence[SSAValue],
         wanted: Sequence[Strides], shared: Mapping[SSAValue, int],
-    ) -> tile.KernelOp:
-        """The region's kernel; `shared` inputs have no pointer but that of an output, by the output's position."""
+    ) -> list[tuple[tile.KernelOp, list[SSAValue]]]:
+        """The region's kernels, one but for scatters on a GPU, with the inputs that each has a pointer to.
+
+        `shared` inputs have no pointer but that of an output, by the output's position.
+        """
         target = self.context.target
         scatter = scatter_region(body, outputs, wanted[0])
         if scatter is not None:
             return lower_scatter(scatter, layouts, wanted[0], "kernel", target, in_place=bool(shared))
-        return lower_region(body, layouts, list(outputs), list(wanted), "kernel", target, shared)
+        kernel = lower_region(body, layouts, list(outputs), list(wanted), "kernel", target, shared)
+        return [(kernel, [v for v in layouts if v not in shared])]
 
     def places_in_arguments(self, op: tw.FusedOp, wanted: Sequence[Strides]) -> dict[int, SSAValue]:
         """The outputs, by position, that are written into the arguments that they are the new values of."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from xdsl.dialects.builtin import FileLineColLoc, LocationAttr, NameLoc
 from xdsl.ir import Block, Operation, SSAValue
@@ -66,6 +66,8 @@ class Kept:
 
 class RegionEmitter(Walk):
     """Emits the tile program of one region."""
+
+    sum_block: ClassVar[Mapping[str, int]] = SUM_BLOCK
 
     def __init__(
         self, ops: Sequence[Operation], outputs: Sequence[SSAValue], nest: Nest,
@@ -161,11 +163,13 @@ class RegionEmitter(Walk):
         for name in (*frame.labels, frame.loop.axis.name):
             self.depth_of_name.pop(name, None)
         extent = frame.loop.axis.extent
-        block: int | None = SUM_BLOCK[frame.loop.kind]
+        block = self.sum_block.get(frame.loop.kind)
         adds = any(r == "sum" and DTYPES[d].is_float for r, d in zip(reduce, dtypes))
-        if not adds or (isinstance(extent, int) and extent <= SUM_BLOCK[frame.loop.kind]):
+        if block is None or not adds or (isinstance(extent, int) and extent <= block):
             block = None
-        loop = tile.ForOp.make(frame.loop.axis.name, extent, frame.loop.kind, frame.block, reduce, dtypes, block)
+        loop = tile.ForOp.make(
+            frame.loop.axis.name, extent, frame.loop.kind, frame.block, reduce, dtypes, block, frame.loop.knob
+        )
         loop.location = fuse_locations(op.location for op in frame.block.ops)
         self.frames[-1].block.add_op(loop)
         return loop
@@ -369,17 +373,24 @@ def lower_region(
     for value, strides in zip(outputs, output_strides):
         index = domain.index_in(tw.tensor_type(value).shape, domain.ranges)
         expressions.append(access.ranges.simplify(dot(index, strides)))
-    nest = choose_nest(domain, expressions, any(isinstance(op, tw.ScanOp) for op in ops), target)
     types = [RefType.get(tw.tensor_type(v).dtype) for v in (*own, *outputs)]
     body = Block(arg_types=types)
     label_arguments(body, [*own, *outputs])
     results = body.args[len(own) :]
     refs = dict(zip(own, body.args)) | {value: results[position] for value, position in shared.items()}
-    emitter = RegionEmitter(
-        ops, outputs, nest, refs, inputs, results, output_strides, body, target.l2_bytes // SCRATCH_SHARE
-    )
-    emitter.run()
-    return finish_kernel(name, body, range(len(own), len(own) + len(outputs)), ops)
+    knobs: Mapping[str, int] = {}
+    if target.kind == "gpu":
+        from .blocks import BlockEmitter, choose_blocks
+
+        blocks = choose_blocks(domain, expressions, ops)
+        knobs = blocks.knobs
+        BlockEmitter(ops, outputs, blocks, refs, inputs, results, output_strides, body).run()
+    else:
+        nest = choose_nest(domain, expressions, any(isinstance(op, tw.ScanOp) for op in ops), target)
+        RegionEmitter(
+            ops, outputs, nest, refs, inputs, results, output_strides, body, target.l2_bytes // SCRATCH_SHARE
+        ).run()
+    return finish_kernel(name, body, range(len(own), len(own) + len(outputs)), ops, knobs)
 
 
 def label_arguments(body: Block, values: Sequence[SSAValue]) -> None:
@@ -390,9 +401,13 @@ def label_arguments(body: Block, values: Sequence[SSAValue]) -> None:
             arg.location = value.owner.location
 
 
-def finish_kernel(name: str, body: Block, outputs: Sequence[int], ops: Sequence[Operation]) -> tile.KernelOp:
+def finish_kernel(
+    name: str, body: Block, outputs: Sequence[int], ops: Sequence[Operation], knobs: Mapping[str, int] | None = None
+) -> tile.KernelOp:
     """The kernel of a body that is done; `outputs` are the pointers it writes, `ops` the region it stands for."""
     kernel = tile.KernelOp.make(name, "loop", body, outputs, sorted(_sizes_of(body)))
+    if knobs:
+        kernel.set_schedule(knobs)
     kernel.location = region_location(ops)
     return kernel
 
