@@ -114,6 +114,8 @@ class Printer(Writer):
             self.comment_lines(kernel)
             self._programs(kernel.body.block.ops)
             self.operations(kernel.body.block.ops)
+            if not any(isinstance(op, (StoreOp, UpdateOp)) for op in kernel.walk()):
+                self.emit("pass")  # no elements at all
         grid = self._grid()
         body = "\n".join(self.lines)
         return TritonKernel(
@@ -171,7 +173,8 @@ class Printer(Writer):
             number = "program"
         # The last axis runs fastest, so that neighbouring programs read neighbouring memory.
         for op in reversed(self.programs):
-            count = enclosed(self._count(op))
+            count = self._count(op)
+            count = count if count.isdigit() else enclosed(count)
             if op not in cut:
                 self._axis(op, "")
             elif op is cut[0]:
@@ -349,7 +352,7 @@ class Printer(Writer):
     def _expr(self, op: ExprOp) -> None:
         expr = op.offset.data[0]
         text = self.index(expr)
-        if isinstance(expr, int):
+        if free_symbols(expr) <= set(self.kernel.size_names):
             self.declare(op.result, f"tl.full([], {text}, {TYPES[value_dtype(op.result)]})")
         else:
             self.declare(op.result, f"{enclosed(text)}.to({TYPES[value_dtype(op.result)]})")
@@ -430,7 +433,7 @@ class Printer(Writer):
             state, best = self.scans[op]
             text = scanner.update.format(r=state, v=self.text(op.value), best=best, i=position)
             self.emit(text if best else f"{state} = {text}")
-            self.declare(op.result, cast_text(state, "i64" if best else dtype, value_dtype(op.result)))
+            self.texts[op.result] = cast_text(state, "i64" if best else dtype, value_dtype(op.result))
             return
         [dim] = self.dims_of_name[loop.axis.data]
         value, dims = self.text(op.value), self.varies[op.value] | {dim}
@@ -461,7 +464,8 @@ class Printer(Writer):
         self.operations(op.body.block.ops)
 
     def _width(self, op: ForOp) -> str:
-        return ".to(tl.int64)" if op.axis.data in self.wide else ""
+        """What widens an arange; where only the call knows the extent, what it is added to is an int64."""
+        return ".to(tl.int64)" if op.axis.data in self.wide and isinstance(op.trip_count, int) else ""
 
     def _walk(self, op: ForOp) -> None:
         """A loop over blocks, or over single iterations; each reduction has a variable, or a block of lanes."""
@@ -487,7 +491,7 @@ class Printer(Writer):
                 text = COMBINERS[name].update.format(
                     r=state, v=self._whole(value, dims, COMBINERS[name]), best=best, i=axis)
                 self.emit(text if best else f"{state} = {text}")
-        self.taken, self.symbols, self.extents, self.masks = taken | self.taken, symbols, extents, masks
+        self.taken, self.symbols, self.extents, self.masks = taken, symbols, extents, masks
         for name, value, output, (state, best) in zip(op.combiners, op.yielded, op.outputs, states):
             dtype = value_dtype(value)
             if op.knob is None:

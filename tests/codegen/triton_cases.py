@@ -66,7 +66,7 @@ def launches(module: ModuleOp, inputs: Sequence[Any], name: str = "sm_90") -> tu
         kernel: KernelOp, buffers: Sequence[torch.Tensor], sizes: Mapping[str, int], precision: str = "native"
     ) -> None:
         before = [flat_view(b).clone() for b in buffers]
-        wide = [b.double() if b.is_floating_point() else b.clone() for b in before]
+        wide = [b.to(torch.float64, copy=True) if b.is_floating_point() else b.clone() for b in before]
         run_kernel(kernel, buffers, sizes, precision)
         run_kernel(kernel, wide, sizes, "f64")
         after = [flat_view(b).clone() for b in buffers]

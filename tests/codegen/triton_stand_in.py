@@ -12,6 +12,7 @@ import types
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 
@@ -310,8 +311,10 @@ _LANGUAGE: dict[str, Any] = {
 _LIBDEVICE = {
     **{name: _math(getattr(torch, name), *_FLOATS) for name in (
         "expm1", "log10", "log1p", "tanh", "erfc", "lgamma", "erfinv", "tan", "asin", "acos", "atan", "sinh", "cosh",
-        "asinh", "acosh", "atanh", "trunc", "copysign", "hypot", "nextafter", "fmod", "pow", "atan2",
+        "asinh", "acosh", "atanh", "trunc", "copysign", "hypot", "nextafter", "pow", "atan2",
     )},
+    # torch's own fmod gives NaN where the quotient overflows.
+    "fmod": _math(lambda a, b: torch.from_numpy(np.fmod(a.numpy(), b.numpy())), *_FLOATS),
     "nearbyint": _math(torch.round, *_FLOATS), "erfcx": _math(torch.special.erfcx, *_FLOATS),
     "normcdfinv": _math(torch.special.ndtri, *_FLOATS), "cyl_bessel_i0": _math(torch.special.i0, *_FLOATS),
     "cyl_bessel_i1": _math(torch.special.i1, *_FLOATS),
