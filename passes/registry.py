@@ -22,6 +22,7 @@ MODULES: dict[str, str] = {
     "dce": "tilewright.passes.dce",
     "fuse": "tilewright.passes.fusion",
     "split-bias": "tilewright.passes.split_bias",
+    "split-reductions": "tilewright.passes.split_reductions",
     "lower": "tilewright.passes.lowering.program",
     "plan-memory": "tilewright.passes.memory_plan",
 }

@@ -36,7 +36,7 @@ def _same(text: str, *kinds: str) -> dict[str, str]:
 
 
 def _libdevice(name: str, arity: int = 1) -> dict[str, str]:
-    return {FLOAT: f"libdevice.{name}({', '.join('{a} {b}'.split()[:arity])})"}
+    return {FLOAT: f"libdevice.{name}({', '.join(['{a}', '{b}'][:arity])})"}
 
 
 # A key may be a dtype, where its text is another than its kind's.

@@ -3,7 +3,6 @@
 Like kernels they are compiled by Triton, and run in its interpreter. Operands are blocks or scalars of one type.
 """
 # mypy: ignore-errors
-# ruff: noqa: N816
 
 import triton
 import triton.language as tl
@@ -95,7 +94,7 @@ def last_min(a, i, b, j):
     return tl.where(right, b, a), tl.where(right, j, i)
 
 
-# Integers. A divisor of zero is reported by the kernel; here it must do no harm. ---------------------------------------
+# Integers. A divisor of zero is reported by the kernel; here it must do no harm. --------------------------------------
 @triton.jit
 def trunc_div(a, b):
     return a // tl.where(b == 0, 1, b).to(b.dtype)

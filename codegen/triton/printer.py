@@ -13,10 +13,9 @@ from typing import ClassVar
 
 from xdsl.ir import Operation, SSAValue
 
-from tilewright.ir.dtypes import DTYPES, compute_dtype
+from tilewright.ir.dtypes import DTYPES
 from tilewright.ir.errors import UnsupportedTargetError
 from tilewright.ir.expr import free_symbols
-from tilewright.ir.scalars import SCALARS
 from tilewright.ir.target import Target
 from tilewright.ir.tile import (
     UPDATES,
@@ -37,25 +36,22 @@ from tilewright.ir.tile import (
 )
 
 from ..cpp.writer import can_fail, divides_integers, model_lines
-from .expressions import TritonExpressions
 from .functions import (
     COMBINERS,
     MISSING,
     POINTERS,
     REFUSED,
-    SCANNERS,
     TYPES,
-    Combiner,
     cast_text,
     constant_text,
     enclosed,
     function_text,
     neutral_text,
 )
-from .writer import SCALAR, Dims, Writer
+from .loops import LoopPrinter
+from .writer import Dims
 
 LINE_LENGTH = 118
-POSITIONS = ("argmax", "argmin")
 LAUNCH = ("num_warps", "num_stages")
 """The parts of a schedule that the launch takes; the others are constants of the source."""
 _LITERALS = frozenset({"where", "maximum", "minimum", "fmax", "fmin", "div", "reciprocal"})
@@ -65,8 +61,8 @@ _LITERALS = frozenset({"where", "maximum", "minimum", "fmax", "fmin", "div", "re
 @dataclass(frozen=True)
 class TritonKernel:
     """A printed kernel. `signature` gives the type of each argument but constants, in order; `grid` is Python text of
-    the number of programs, over the sizes. A kernel that `fails` has a last pointer, to two int32 flags: an index out of
-    range, an integer division by zero."""
+    the number of programs, over the sizes. A kernel that `fails` has a last pointer, to two int32 flags: an index out
+    of range, an integer division by zero."""
 
     name: str
     source: str
@@ -78,7 +74,7 @@ class TritonKernel:
     fails: bool
 
 
-class Printer(Writer):
+class Printer(LoopPrinter):
     """Prints one kernel."""
 
     def __init__(self, kernel: KernelOp, target: Target):
@@ -87,8 +83,6 @@ class Printer(Writer):
         self.fails = can_fail(kernel)
         self.programs: list[ForOp] = []
         self.in_range: dict[str, str] = {}  # of computed positions: what says whether they are valid
-        self.fills: dict[SSAValue, str] = {}  # what the elements of a loaded block are that do not exist
-        self.scans: dict[ScanOp, tuple[str, str]] = {}  # the state of a scan in a serial loop, and its best value
 
     # -- the kernel
 
@@ -200,22 +194,8 @@ class Printer(Writer):
             self.emit(f"{axis} = {number or 0}")
             return
         start = f"{number if ' ' not in number else f'({number})'} * {op.knob.data} + " if number else ""
-        self.emit(f"{axis} = {start}tl.arange(0, {op.knob.data}){self.placed(self._dim(op))}")
-        self._mask(op, axis)
-
-    def _dim(self, op: ForOp) -> int:
-        [dim] = self.dims_of_name[op.axis.data]
-        return dim
-
-    def _mask(self, op: ForOp, axis: str) -> None:
-        """Tell which positions exist, unless blocks divide the extent."""
-        assert op.knob is not None
-        dim, extent = self._dim(op), op.trip_count
-        self.masks.pop(dim, None)
-        if isinstance(extent, int) and extent % self.kernel.knobs[op.knob.data] == 0:
-            return
-        self.masks[dim] = name = self.unique(f"{axis}_mask")
-        self.emit(f"{name} = {axis} < {self.index(extent)}")
+        self.emit(f"{axis} = {start}tl.arange(0, {op.knob.data}){self.placed(self.dim(op))}")
+        self.mask_axis(op, axis)
 
     def _grid(self) -> str:
         counts = [self._count(op, "triton.cdiv") for op in self.programs]
@@ -301,7 +281,7 @@ class Printer(Writer):
         text = self.text(op.value)
         # Storing converts, but for what Triton would convert otherwise than torch.
         plain = dtype == memory or (DTYPES[dtype].is_float and DTYPES[memory].is_float)
-        return text if plain else cast_text(self._typed(op.value), dtype, memory)
+        return text if plain else cast_text(self.typed(op.value), dtype, memory)
 
     def _write(self, op: StoreOp | UpdateOp, value: str, conditions: Sequence[str] = ()) -> None:
         mask = self.mask(self.dims_of(op.offset.data[0]), conditions)
@@ -326,7 +306,7 @@ class Printer(Writer):
         constant = all(isinstance(a.owner, ConstantOp) for a in op.args)
         infix = " " in self._template(op) and "(" not in self._template(op)
         bare = not constant and (infix or op.fn.data in _LITERALS)
-        operands = [self.text(a) if bare else self._typed(a) for a in op.args]
+        operands = [self.text(a) if bare else self.typed(a) for a in op.args]
         if divides_integers(op):
             wrong = f"({operands[1]} == 0)" if bare or not constant else f"{operands[1]} == 0"
             self._report(1, wrong, self.varies[op.args[1]])
@@ -337,13 +317,6 @@ class Printer(Writer):
         from .functions import FUNCTIONS
 
         return next(iter(FUNCTIONS[op.fn.data].values()))
-
-    def _typed(self, value: SSAValue) -> str:
-        """A text of the value's own type, also of a constant."""
-        text = self.text(value)
-        if not isinstance(value.owner, ConstantOp) or "tl.full" in text:
-            return text
-        return f"tl.full([], {text.strip('()') if text.startswith('(') else text}, {TYPES[value_dtype(value)]})"
 
     def _report(self, flag: int, wrong: str, dims: Dims) -> None:
         mask = self.mask(dims)
@@ -362,7 +335,7 @@ class Printer(Writer):
 
     def _index(self, op: IndexOp) -> None:
         label, extent = op.label.data, op.extent.data[0]
-        limit, value = self.index(extent), self._typed(op.value)
+        limit, value = self.index(extent), self.typed(op.value)
         dims = self.dims_of_name[label]
         name = self.new_symbol(label, extent)
         if op.wrap.data:
@@ -381,163 +354,19 @@ class Printer(Writer):
         self.in_range[label] = inside
         self.emit(f"{name} = tl.where({use}, {value}, 0)")
 
-    # -- reductions and scans
-
-    def _reduce(self, op: ReduceOp) -> None:
-        dims = frozenset().union(*(self.dims_of_name[axis] for axis in op.axis_names))
-        value = self._whole(op.value, dims, COMBINERS[op.fn.data])
-        position = self.symbols[op.axis_names[0]]
-        self.declare(op.result, self._reduced(
-            op.fn.data, value, position, self.varies[op.value] | dims, dims, value_dtype(op.value),
-            value_dtype(op.result),
-        ))
-
-    def _whole(self, value: SSAValue, dims: Dims, combiner: Combiner) -> str:
-        """The text of a value as a block over `dims` too, with the neutral element where nothing exists."""
-        neutral = neutral_text(combiner, value_dtype(value))
-        mask = self.mask(dims)
-        if mask and self.fills.get(value) != neutral:
-            return f"tl.where({mask}, {self.text(value)}, {neutral})"
-        if not dims <= self.varies[value]:
-            return f"tl.broadcast_to({self._typed(value)}, {self.shape(self.varies[value] | dims)})"
-        return self.text(value)
-
-    def _reduced(
-        self, name: str, value: str, position: str, have: Dims, dims: Dims, dtype: str, result: str
-    ) -> str:
-        """A block over `have` reduced over `dims`: to a scalar where nothing is left, else to size 1 in those dims."""
-        compute = compute_dtype(dtype)
-        if name in POSITIONS:
-            places = f"tl.broadcast_to({position}, {self.shape(have)})" if self.rank > 1 else position
-            keep = "" if have == dims else ", keep_dims=True"
-            axis = 0 if self.rank == 1 else min(dims)
-            if have == dims and self.rank > 1:
-                axis = None  # type: ignore[assignment]
-            pair = f"tl.reduce(({value}, {places}), {axis}, {COMBINERS[name].function}{keep})"
-            return f"{pair}[1].to(tl.int64)"
-        axes: list[int | None] = [None] if have == dims and self.rank > 1 else list(sorted(dims))
-        keep = "" if have == dims else ", keep_dims=True"
-        for axis in axes:
-            if name == "sum":
-                value = f"tl.sum({value}, {axis}{keep})"
-            else:
-                value = f"tl.reduce({value}, {axis}, {COMBINERS[name].function}{keep})"
-        small = name == "sum" and DTYPES[compute].is_integer and DTYPES[compute].itemsize < 4
-        return cast_text(value, "i32" if small else compute, result)
-
-    def _scan(self, op: ScanOp) -> None:
-        loop, dtype = op.parent_op(), value_dtype(op.value)
-        assert isinstance(loop, ForOp)
-        position, scanner = self.symbols[loop.axis.data], SCANNERS[op.fn.data]
-        if loop.kind.data == "serial":
-            state, best = self.scans[op]
-            text = scanner.update.format(r=state, v=self.text(op.value), best=best, i=position)
-            self.emit(text if best else f"{state} = {text}")
-            self.texts[op.result] = cast_text(state, "i64" if best else dtype, value_dtype(op.result))
-            return
-        [dim] = self.dims_of_name[loop.axis.data]
-        value, dims = self.text(op.value), self.varies[op.value] | {dim}
-        if dim not in self.varies[op.value]:
-            value = f"tl.broadcast_to({self._typed(op.value)}, {self.shape(dims)})"
-        if op.fn.data not in POSITIONS:
-            self.declare(op.result, f"tl.associative_scan({value}, {dim}, {scanner.function})")
-            return
-        places = f"tl.broadcast_to({position}, {self.shape(dims)})" if self.rank > 1 else position
-        pair = f"tl.associative_scan(({value}, {places}), {dim}, {scanner.function})"
-        self.declare(op.result, f"{pair}[1].to(tl.int64)")
-
     # -- loops
 
     def _loop(self, op: ForOp) -> None:
         if op in self.programs:
             self.operations(op.body.block.ops)
         elif op.kind.data == "block":
-            self._block(op)
+            self.block(op)
         else:
-            self._walk(op)
-
-    def _block(self, op: ForOp) -> None:
-        assert op.knob is not None
-        axis = self.new_symbol(op.axis.data, op.trip_count)
-        self.emit(f"{axis} = tl.arange(0, {op.knob.data}){self.placed(self._dim(op))}{self._width(op)}")
-        self._mask(op, axis)
-        self.operations(op.body.block.ops)
-
-    def _width(self, op: ForOp) -> str:
-        """What widens an arange; where only the call knows the extent, what it is added to is an int64."""
-        return ".to(tl.int64)" if op.axis.data in self.wide and isinstance(op.trip_count, int) else ""
-
-    def _walk(self, op: ForOp) -> None:
-        """A loop over blocks, or over single iterations; each reduction has a variable, or a block of lanes."""
-        dims = self.dims_of_name[op.axis.data]
-        states = [self._state(op, position, dims) for position in range(len(op.outputs))]
-        for scan in op.body.block.ops:
-            if isinstance(scan, ScanOp):
-                self._scan_state(scan)
-        taken, symbols, extents, masks = set(self.taken), dict(self.symbols), dict(self.extents), dict(self.masks)
-        extent = self.index(op.trip_count)
-        axis = self.new_symbol(op.axis.data, op.trip_count)
-        if op.knob is None:
-            head = f"for {axis} in range(0, {extent}):"
-        else:
-            start = self.unique(f"{axis}_start")
-            head = f"for {start} in range(0, {extent}, {op.knob.data}):"
-        with self.indented(head):
-            if op.knob is not None:
-                self.emit(f"{axis} = {start} + tl.arange(0, {op.knob.data}){self.placed(self._dim(op))}{self._width(op)}")
-                self._mask(op, axis)
-            self.operations(op.body.block.ops)
-            for name, value, (state, best) in zip(op.combiners, op.yielded, states):
-                text = COMBINERS[name].update.format(
-                    r=state, v=self._whole(value, dims, COMBINERS[name]), best=best, i=axis)
-                self.emit(text if best else f"{state} = {text}")
-        self.taken, self.symbols, self.extents, self.masks = taken, symbols, extents, masks
-        for name, value, output, (state, best) in zip(op.combiners, op.yielded, op.outputs, states):
-            dtype = value_dtype(value)
-            if op.knob is None:
-                self.texts[output] = cast_text(state, "i64" if best else compute_dtype(dtype), value_dtype(output))
-                continue
-            have = self.varies[value] | dims
-            if best:
-                keep = "" if have == dims else ", keep_dims=True"
-                whole = "None" if have == dims and self.rank > 1 else str(min(dims))
-                self.declare(output, f"tl.reduce(({best}, {state}), {whole}, {COMBINERS[name].function}{keep})[1]")
-            else:
-                self.declare(output, self._reduced(name, state, "", have, dims, dtype, value_dtype(output)))
-
-    def _state(self, op: ForOp, position: int, dims: Dims) -> tuple[str, str]:
-        """The variable of a reduction before its loop, and for positions the one of the extreme value."""
-        name, value, output = op.combiners[position], op.yielded[position], op.outputs[position]
-        have = self.varies[value] | dims
-        hint = output.name_hint or name
-        state = self.unique(f"{hint}_lanes" if dims else hint)
-        neutral = neutral_text(COMBINERS[name], value_dtype(value))
-        if name not in POSITIONS:
-            self.emit(f"{state} = {self._filled(have, neutral, compute_dtype(value_dtype(value)))}")
-            return state, ""
-        best = self.unique(f"{hint}_best")
-        self.emit(f"{best} = {self._filled(have, neutral, compute_dtype(value_dtype(value)))}")
-        self.emit(f"{state} = {self._filled(have, '0', 'i64')}")
-        return state, best
-
-    def _scan_state(self, scan: ScanOp) -> None:
-        scanner, dtype, dims = SCANNERS[scan.fn.data], value_dtype(scan.value), self.varies[scan.value]
-        state = self.unique(f"{scan.result.name_hint or scan.fn.data}_running")
-        best = self.unique(f"{state}_best") if scan.fn.data in POSITIONS else ""
-        if best:
-            self.emit(f"{best} = {self._filled(dims, neutral_text(scanner, dtype), dtype)}")
-            self.emit(f"{state} = {self._filled(dims, '0', 'i64')}")
-        else:
-            self.emit(f"{state} = {self._filled(dims, neutral_text(scanner, dtype), dtype)}")
-        self.scans[scan] = state, best
-
-    def _filled(self, dims: Dims, value: str, dtype: str) -> str:
-        """A block, or a scalar, of one value."""
-        return f"tl.full({self.shape(dims) if dims else '[]'}, {value}, {TYPES[dtype]})"
+            self.walk(op)
 
     _PRINTERS: ClassVar[dict[type[Operation], Callable[..., None]]] = {
         LoadOp: _load, StoreOp: _store, UpdateOp: _update, MapOp: _map, ExprOp: _expr, CondOp: _cond, IndexOp: _index,
-        ReduceOp: _reduce, ScanOp: _scan, ForOp: _loop,
+        ReduceOp: LoopPrinter.reduce, ScanOp: LoopPrinter.scan, ForOp: _loop,
     }
 
 

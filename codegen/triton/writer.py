@@ -38,8 +38,9 @@ SCALAR: Dims = frozenset()
 
 
 class Writer:
-    """Lines of one kernel. Each loop with a knob is a dim of its blocks: a value that varies over some of them is a block
-    with as many dims as the kernel has, those that it does not vary over of size 1; one that varies over none a scalar.
+    """Lines of one kernel. Each loop with a knob is a dim of its blocks: a value that varies over some of them is a
+    block with as many dims as the kernel has, those that it does not vary over of size 1; one that varies over none is
+    a scalar.
     """
 
     def __init__(self, kernel: KernelOp):

@@ -227,7 +227,7 @@ class YieldOp(TileOp):
 
 @irdl_op_definition
 class ScanOp(TileOp):
-    """`%s = tile.scan "sum" %v : f32`: the running combination along the innermost loop (serial or block), inclusive."""
+    """`%s = tile.scan "sum" %v : f32`: the running combination along the innermost loop (serial or block)."""
 
     name = "tile.scan"
     fn = prop_def(StringAttr)

@@ -1,8 +1,8 @@
 """Loops for a GPU: parallel axes become programs, neighbouring iterations a block of one, rows that fit one block.
 
-A row that fits is held: one block loop, in whose body reductions are ops (`tile.reduce`), so that every value of the row
-is computed once and stays in registers. Longer rows, and rows whose length only the call knows, are walked in blocks,
-with a loop for each phase, as on a CPU; nothing is kept between the walks.
+A row that fits is held: one block loop, in whose body reductions are ops (`tile.reduce`), so that every value of the
+row is computed once and stays in registers. Longer rows, and rows whose length only the call knows, are walked in
+blocks, with a loop for each phase, as on a CPU; nothing is kept between the walks.
 
 The sizes of blocks are knobs: named in the loops, with values in the kernel's schedule.
 """
@@ -111,7 +111,7 @@ def _point_blocks(domain: Domain, expressions: Sequence[IntExpr]) -> tuple[list[
 
 def _values_alive(ops: Sequence[Operation], domain: Domain) -> int:
     """About how many values with an element for each point must be kept while a held row is worked on."""
-    place = {op: i for i, op in enumerate(ops)}
+    place: dict[object, int] = {op: i for i, op in enumerate(ops)}
     ends: dict[SSAValue, int] = {}
     starts: dict[SSAValue, int] = {}
     for i, op in enumerate(ops):
@@ -119,7 +119,7 @@ def _values_alive(ops: Sequence[Operation], domain: Domain) -> int:
             type = value.type
             if isinstance(type, TensorType) and domain.is_full(type.shape):
                 ends[value] = i
-                starts.setdefault(value, place[value.owner] if value.owner in place else i)
+                starts.setdefault(value, place.get(value.owner, i))
     barriers = [i for i, op in enumerate(ops) if isinstance(op, (tw.ReduceOp, tw.ScanOp))]
     # Between barriers values come and go one element at a time.
     return max([1, *(sum(starts[v] <= b < ends[v] for v in ends) for b in barriers)])
@@ -196,7 +196,8 @@ def update_blocks(nest: Nest) -> Blocks:
     """The loops over a scatter's updates: lanes become blocks of programs, around what runs in order."""
     loops = [Loop(loop.axis, "parallel", "BLOCK") if loop.kind == "vector" else loop for loop in nest.rows]
     loops.sort(key=lambda loop: loop.kind == "serial")
-    knobs = {"BLOCK": _block(loop.axis, PROGRAM_ELEMENTS // 4) for loop in loops if loop.knob}
+    lanes = next((loop.axis for loop in loops if loop.knob), None)
+    knobs = {"BLOCK": _block(lanes, PROGRAM_ELEMENTS // 4)} if lanes is not None else {}
     return _finish(nest.domain, loops, (), knobs, held=False)
 
 

@@ -30,9 +30,9 @@ from tilewright.codegen.triton.functions import (
     TYPES,
     function_text,
 )
-from tilewright.ir.interpreter import run
 from tilewright.ir.errors import UnsupportedTargetError
-from tilewright.ir.scalars import INTEGER_DIVISIONS, REDUCTIONS, SCALARS, SCANS, kind_of
+from tilewright.ir.interpreter import run
+from tilewright.ir.scalars import REDUCTIONS, SCALARS, SCANS, kind_of
 from tilewright.ir.target import GPU_TARGETS, target
 from tilewright.ir.tile import ForOp, KernelOp, ReduceOp
 
@@ -93,7 +93,7 @@ def test_the_sources_are_the_golden_ones(name, request):
     assert printed == path.read_text(), "see the diff; --update-golden where it is meant"
 
 
-# Tables -----------------------------------------------------------------------------------------------------------------
+# Tables
 
 def test_every_function_has_a_text_or_a_reason():
     assert set(FUNCTIONS) | set(REFUSED) == set(SCALARS) and not set(FUNCTIONS) & set(REFUSED)
@@ -116,7 +116,7 @@ def test_what_cannot_be_said_is_refused_with_the_reason():
     assert "float8" not in print_kernel(kernel, target("sm_90")).source  # loading widens by itself
 
 
-# Running ----------------------------------------------------------------------------------------------------------------
+# Running
 
 Program = tuple[str, ModuleOp, list[Any]]
 
@@ -159,7 +159,7 @@ def of_functions() -> Iterator[Program]:
     """All functions of a dtype in one program, each a kernel of its own."""
     for dtype in DTYPES:
         names = [n for n, row in SCALARS.items() if n in FUNCTIONS and kind_of(dtype) in row.accepts]
-        names = [n for n in names if n not in ("philox", "cast", "erfcx")]  # torch has two erfcx, for lanes and the rest
+        names = [n for n in names if n not in ("philox", "cast", "erfcx")]  # torch has two erfcx that differ
         module = case_module(Case("bool[67] T[67] T[67] T[67]", _applying(names)), dtype)
         inputs = inputs_of(module, {}, positive_zero=True)
         if kind_of(dtype) != "bool":

@@ -38,10 +38,8 @@ class Launch:
     exact: list[torch.Tensor] = field(default_factory=list)
 
     def grid(self) -> int:
-        import math
-
         cdiv = type("triton", (), {"cdiv": staticmethod(lambda a, b: -(-a // b))})
-        return int(eval(self.printed.grid, {"triton": cdiv, "math": math}, {**self.sizes, **self.printed.constants}))
+        return int(eval(self.printed.grid, {"triton": cdiv}, {**self.sizes, **self.printed.constants}))
 
     def arguments(self) -> list[Any]:
         sizes = [self.sizes[name] for name in self.kernel.size_names]
@@ -85,9 +83,9 @@ def launches(module: ModuleOp, inputs: Sequence[Any], name: str = "sm_90") -> tu
 def execute(found: Iterable[Launch], *flags: str) -> list[Any]:
     """The buffers after each launch of the printed kernels (and their flags), or a message."""
     cases = [
-        (l.printed.source, l.printed.name, l.grid(), l.arguments(),
-         {**l.printed.constants, "num_warps": l.printed.num_warps})
-        for l in found
+        (one.printed.source, one.printed.name, one.grid(), one.arguments(),
+         {**one.printed.constants, "num_warps": one.printed.num_warps})
+        for one in found
     ]
     with tempfile.TemporaryDirectory() as directory:
         given, results = f"{directory}/cases.pt", f"{directory}/results.pt"

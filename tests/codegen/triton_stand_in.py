@@ -1,7 +1,7 @@
 """`triton.language` as kernels of ours use it, evaluated with torch: what runs them where Triton is not installed.
 
-It is stricter than Triton's own interpreter. An access outside of a buffer is an error, what a masked load does not read
-is poison, ranks must agree, and blocks have powers of two. `install` puts it in the place of Triton in this process.
+It is stricter than Triton's own interpreter. An access outside of a buffer is an error, what a masked load does not
+read is poison, ranks must agree, and blocks have powers of two. `install` puts it in the place of Triton in a process.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ _OPERATORS = {
 }
 for _name, _function in _OPERATORS.items():
     setattr(Block, f"__{_name}__", _binary(_function))
-    setattr(Block, f"__r{_name}__", lambda a, b, f=_binary(_function): f(b, a))
+    setattr(Block, f"__r{_name}__", _binary(lambda a, b, f=_function: f(b, a)))
 for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
     setattr(Block, f"__{_name}__", _binary(getattr(torch, _name)))
 
