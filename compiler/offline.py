@@ -53,10 +53,12 @@ class GpuKernel:
 
 @dataclass(frozen=True)
 class OfflineProgram:
-    """A model compiled for `target`. `stats` is plain data, of which ``kernels`` is the table of kernels."""
+    """A model compiled for `target`. The module's arguments are the graph's inputs, then `constants`. `stats` is plain
+    data, of which ``kernels`` is the table of kernels."""
 
     target: Target
     module: ModuleOp
+    constants: list[torch.Tensor]
     kernels: list[GpuKernel]
     manager: PassManager
     stats: dict[str, Any]
@@ -125,7 +127,7 @@ def compile_offline(graph_module: torch.fx.GraphModule, options: Options, name: 
         "passes": [record.as_dict() for record in records], "peak_bytes": peak(records),
         "compile_seconds": clock.seconds, "statistics": context.statistics,
     }
-    return OfflineProgram(target, module, kernels, manager, stats)
+    return OfflineProgram(target, module, imported.constants, kernels, manager, stats)
 
 
 def _printed(kernel: tile.KernelOp, target: Target) -> GpuKernel:
