@@ -79,8 +79,8 @@ def _refuse_directory(directory: Path) -> None:
         target = "cpu"
     if target != "cpu":
         raise ArtifactError(
-            f"{directory} holds kernels for {target}, to be read or launched by other programs: it has no host program, "
-            "and nothing in it runs on this machine. Compile with --target cpu for what runs here"
+            f"{directory} holds kernels for {target}, to be read or launched by other programs: it has no host "
+            "program, and nothing in it runs on this machine. Compile with --target cpu for what runs here"
         )
     raise ArtifactError(f"{directory} is a directory; run the .tw file in it")
 

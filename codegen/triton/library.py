@@ -4,13 +4,15 @@ Like kernels they are compiled by Triton, and run in its interpreter. Operands a
 """
 # mypy: ignore-errors
 
+import os
+
 import triton
 import triton.language as tl
 
-try:
+if os.environ.get("TRITON_INTERPRET") == "1":
+    from .interpreted import libdevice
+else:
     from triton.language.extra.cuda import libdevice
-except ImportError:
-    from triton.language.extra import libdevice
 
 
 # Combiners of reductions and scans ------------------------------------------------------------------------------------

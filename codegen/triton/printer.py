@@ -325,7 +325,7 @@ class Printer(LoopPrinter):
     def _expr(self, op: ExprOp) -> None:
         expr = op.offset.data[0]
         text = self.index(expr)
-        if free_symbols(expr) <= set(self.kernel.size_names):
+        if not self.dims_of(expr):
             self.declare(op.result, f"tl.full([], {text}, {TYPES[value_dtype(op.result)]})")
         else:
             self.declare(op.result, f"{enclosed(text)}.to({TYPES[value_dtype(op.result)]})")

@@ -210,21 +210,44 @@ GROUPS = {
 }
 
 
-def failures(programs: Iterator[Program]) -> list[str]:
-    """Lower, print and run; what differs from the interpreter."""
+def launched(programs: Iterator[Program]) -> list[tuple[str, Launch]]:
+    """Lower, print, and run in the interpreter of the IR."""
     found: list[tuple[str, Launch]] = []
     for name, module, inputs in programs:
         pipeline = "lower" if name.startswith(("functions", "casts")) else "fuse,lower"
         found += [(name, launch) for launch in launches(lower_for_gpu(module, pipeline), inputs)[1]]
     assert found
-    results = execute(launch for _, launch in found)
+    return found
+
+
+def compared(found: Sequence[tuple[str, Launch]], results: Sequence[Any]) -> list[str]:
+    """What differs from the interpreter of the IR."""
     wrong = [(name, launch, difference(launch, ours)) for (name, launch), ours in zip(found, results)]
     return [f"{name}: {launch.printed.name}: {text}" for name, launch, text in wrong if text]
 
 
+def failures(programs: Iterator[Program]) -> list[str]:
+    found = launched(programs)
+    return compared(found, execute(launch for _, launch in found))
+
+
+@pytest.fixture(scope="module")
+def outcomes():
+    """What is wrong in each group, and the flags of what fails; all of it in one process, which takes long to start."""
+    found = {name: launched(programs()) for name, programs in GROUPS.items()}
+    flagged = launches_that_fail()
+    results = iter(execute([*(launch for group in found.values() for _, launch in group), *flagged]))
+    wrong: dict[str, Any] = {n: compared(group, [next(results) for _ in group]) for n, group in found.items()}
+    return {**wrong, "flags": [buffers[-1].tolist() for buffers in results]}
+
+
 @pytest.mark.parametrize("group", GROUPS)
-def test_printed_kernels_compute_what_their_programs_do(group):
-    assert not failures(GROUPS[group]())
+def test_printed_kernels_compute_what_their_programs_do(outcomes, group):
+    assert not outcomes[group]
+
+
+def test_what_cannot_be_found_or_divided_is_reported(outcomes):
+    assert outcomes["flags"] == [[1, 0], [0, 1], [0, 0]]
 
 
 @pytest.mark.slow
@@ -243,7 +266,8 @@ def test_lowering_for_a_gpu_keeps_the_meaning():
         assert_close(run(lower_for_gpu(made.module.clone()), made.inputs()), made.module, made.inputs(), "widens")
 
 
-def test_what_cannot_be_found_or_divided_is_reported():
+def launches_that_fail() -> list[Launch]:
+    """A look-up behind the table's end, a division by zero, and a look-up that succeeds."""
     look_up = KINDS["look_up"]
     module = lower_for_gpu(case_module(look_up, "bf16"))
     [kernel] = [op for op in module.ops if isinstance(op, KernelOp)]
@@ -254,8 +278,7 @@ def test_what_cannot_be_found_or_divided_is_reported():
     zeros = Launch(divide, print_kernel(divide, target("sm_90")), {},
                    [torch.arange(40), torch.arange(40) % 7, torch.zeros(40, dtype=torch.int64)], [])
     good = Launch(kernel, printed, {"s0": 4}, [table, torch.tensor([0, 49, -1, 3], dtype=torch.int32), y], [])
-    flags = [buffers[-1].tolist() for buffers in execute([bad, zeros, good])]
-    assert flags == [[1, 0], [0, 1], [0, 0]]
+    return [bad, zeros, good]
 
 
 def test_rows_that_fit_are_held_and_longer_ones_are_walked():

@@ -12,8 +12,9 @@ import types
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
+
+from tilewright.codegen.triton.interpreted import REFERENCES, evaluate
 
 
 @dataclass(frozen=True)
@@ -309,17 +310,7 @@ _LANGUAGE: dict[str, Any] = {
     )},
 }
 _LIBDEVICE = {
-    **{name: _math(getattr(torch, name), *_FLOATS) for name in (
-        "expm1", "log10", "log1p", "tanh", "erfc", "lgamma", "erfinv", "tan", "asin", "acos", "atan", "sinh", "cosh",
-        "asinh", "acosh", "atanh", "trunc", "copysign", "hypot", "nextafter", "pow", "atan2",
-    )},
-    # torch's own fmod gives NaN where the quotient overflows.
-    "fmod": _math(lambda a, b: torch.from_numpy(np.fmod(a.numpy(), b.numpy())), *_FLOATS),
-    "nearbyint": _math(torch.round, *_FLOATS), "erfcx": _math(torch.special.erfcx, *_FLOATS),
-    "normcdfinv": _math(torch.special.ndtri, *_FLOATS), "cyl_bessel_i0": _math(torch.special.i0, *_FLOATS),
-    "cyl_bessel_i1": _math(torch.special.i1, *_FLOATS),
-    "ilogb": lambda x: Block(torch.frexp(x.data)[1] - 1),
-    "ldexp": lambda x, n: Block(torch.ldexp(x.data.double(), n.data).to(x.data.dtype)),
+    name: lambda *args, name=name: Block(evaluate(name, [a.data for a in args])) for name in REFERENCES
 }
 
 
