@@ -8,7 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .options import OPTIONS
+from tilewright.ir.errors import UnsupportedTargetError
+from tilewright.ir.target import GPU_TARGETS
+
+from .options import OPTIONS, Options
 
 _COLUMNS = (("kernel", "name"), ("kind", "kind"), ("model lines", "lines"), ("bytes", "bytes"), ("flops", "flops"))
 
@@ -33,9 +36,9 @@ def given_options(args: argparse.Namespace) -> dict[str, Any]:
 
 def run(args: argparse.Namespace) -> int:
     """Compile, write, print. Options are checked before the model is imported, which takes longer."""
-    from .options import Options
-
     options = given_options(args)
+    if options.get("target") in GPU_TARGETS:
+        return run_offline(args, options.pop("target"), Options.make(options))
     Options.make(options)
     from .api import compile
     from .spec import load_spec
@@ -52,6 +55,53 @@ def run(args: argparse.Namespace) -> int:
     else:
         print_summary(model, written)
     return 0
+
+
+def run_offline(args: argparse.Namespace, target: str, options: Options) -> int:
+    """Compile for a GPU that need not be there, into a directory; 1 where a kernel could not be built."""
+    from .export import export_graph
+    from .offline import compile_offline
+    from .spec import load_spec
+
+    if args.output.suffix == ".tw":
+        raise UnsupportedTargetError(
+            f"an artifact that runs on {target} needs a host program for GPUs, which this version lacks; give a "
+            "directory for sources, PTX and machine code"
+        )
+    with _progress(f"compiling {args.spec} for {target}"):
+        spec = load_spec(args.spec)
+        exported = export_graph(spec.model, spec.args, spec.kwargs, None)
+        program = compile_offline(exported.graph_module, options, target)
+        written = program.write(args.output)
+    failed = {k.tile.sym_name.data: k.reason for k in program.kernels if k.built is None}
+    if args.json:
+        print(json.dumps(program.stats, indent=1, default=str))
+    else:
+        _print_gpu_kernels(program.stats, written)
+    for reason in dict.fromkeys(failed.values()):
+        names = ", ".join(name for name, why in failed.items() if why == reason)
+        print(f"tilewright compile: {names}: {reason}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _print_gpu_kernels(stats: dict[str, Any], written: list[Path]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from .report import duration
+
+    console = Console()
+    columns = ("registers", "spill_bytes", "shared_bytes", "occupancy")
+    table = Table("kernel", "model lines", "schedule", *(c.replace("_", " ") for c in columns), "predicted")
+    for kernel in stats["kernels"]:
+        schedule = " ".join(f"{name}={value}" for name, value in kernel["schedule"].items())
+        facts = [str(kernel.get(column, "")) for column in columns]
+        table.add_row(
+            kernel["name"], " ".join(kernel["lines"]), schedule, *facts, duration(kernel["predicted_s"])
+        )
+    console.print(table)
+    for path in written:
+        console.print(f"wrote {path}", soft_wrap=True)
 
 
 def _progress(text: str) -> Any:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tilewright.ir.errors import InputError, nearest
+from tilewright.ir.errors import ArtifactError, InputError, nearest
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +42,8 @@ def run(args: argparse.Namespace) -> int:
 
     from .api import load
 
+    if args.artifact.is_dir():
+        _refuse_directory(args.artifact)
     started = time.perf_counter()
     model = load(args.artifact)
     load_seconds = time.perf_counter() - started
@@ -67,6 +69,20 @@ def run(args: argparse.Namespace) -> int:
     else:
         _print(rows, load_seconds, samples)
     return 0
+
+
+def _refuse_directory(directory: Path) -> None:
+    """Raises ArtifactError, which says what a directory of `tilewright compile` is good for."""
+    try:
+        target = json.loads((directory / "stats.json").read_text()).get("target", {}).get("name", "cpu")
+    except (OSError, ValueError, AttributeError):
+        target = "cpu"
+    if target != "cpu":
+        raise ArtifactError(
+            f"{directory} holds kernels for {target}, to be read or launched by other programs: it has no host "
+            "program, and nothing in it runs on this machine. Compile with --target cpu for what runs here"
+        )
+    raise ArtifactError(f"{directory} is a directory; run the .tw file in it")
 
 
 def make_leaves(signature: Any, given: Mapping[str, Any] | None, *, seed: int = 0, size: int = 8) -> list[Any]:

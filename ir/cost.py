@@ -241,7 +241,7 @@ class _KernelCount:
                     self.access(self.read, ref, substitute(offset, names), extents, points)
             elif isinstance(op, tile.MapOp):
                 self.flops += trips * SCALARS[op.fn.data].cost
-            elif isinstance(op, tile.ScanOp):
+            elif isinstance(op, (tile.ScanOp, tile.ReduceOp)):
                 self.flops += trips
 
     def access(

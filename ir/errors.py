@@ -48,6 +48,10 @@ class UnsupportedGraphError(TilewrightError):
     """A graph that the IR cannot express as a whole (sizes that depend on data, mutation); parts of it may compile."""
 
 
+class UnsupportedTargetError(TilewrightError):
+    """A kernel that cannot be written for the target, or a program that cannot run on this machine; says why."""
+
+
 class CompilerNotFoundError(TilewrightError):
     """No working C++ compiler; says how to get one."""
 

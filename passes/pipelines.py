@@ -35,7 +35,15 @@ DEFAULT: list[tuple[str, str]] = [
     ("plan-memory", "temporaries whose lives do not overlap share the arena, once all of them are known"),
 ]
 
-PIPELINES: dict[str, list[tuple[str, str]]] = {"default": DEFAULT}
+_FUSE = next(place for place, (name, _) in enumerate(DEFAULT) if name == "fuse")
+GPU: list[tuple[str, str]] = [
+    *DEFAULT[:_FUSE],
+    ("split-reductions", "what a few programs would sum up alone becomes parts, before fusion makes kernels of it"),
+    *DEFAULT[_FUSE:],
+]
+"""The default for GPUs."""
+
+PIPELINES: dict[str, list[tuple[str, str]]] = {"default": DEFAULT, "gpu": GPU}
 
 _WORD = re.compile(r"[-+.\w]+")
 _TOKEN = re.compile(r'\s*(?:(?P<word>[-+.\w]+)|(?P<string>"(?:[^"\\]|\\.)*")|(?P<mark>[{},=]))')

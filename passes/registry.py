@@ -25,6 +25,7 @@ MODULES: dict[str, str] = {
     "attention": "tilewright.passes.attention",
     "fuse": "tilewright.passes.fusion",
     "split-bias": "tilewright.passes.split_bias",
+    "split-reductions": "tilewright.passes.split_reductions",
     "lower": "tilewright.passes.lowering.program",
     "plan-memory": "tilewright.passes.memory_plan",
 }

@@ -67,6 +67,8 @@ FOUND: dict[str, Case] = {
     "of no elements one is divided by zero": Case(Program(
         [Input((3, 0), (1, 1)), Input((0, 3, 0), (1, 1, 1), torch.int64)],
         [Step("cat", (1, 1), (0,)), Step("pick", (0, 2), (1,)), Step("softplus", (3,))], [4]), "backward", 7),
+    "the length of a reduction is a difference": Case(Program(
+        [Input((3,), (1,))], [Step("chunk", (0,), (0,)), Step("var", (1,), ([0], True))], [2]), "dynamic", 1040202924),
 }
 """What was wrong, and the least case that showed it."""
 

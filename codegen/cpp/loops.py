@@ -192,8 +192,9 @@ class LoopPrinter(Writer):
             full, rest = str(int(stop) // LANES * LANES), str(int(stop) % LANES)
         elif not whole:
             full = self.unique(f"{op.axis.data}_full")
-            length = stop if start == "0" else f"{start} + ({stop} - {start})"
-            self.emit(f"const int64_t {full} = {length} / {LANES} * {LANES};")
+            first, length = ("", stop) if start == "0" else (f"{start} + ", f"{stop} - {start}")
+            length = length if length.isidentifier() else f"({length})"
+            self.emit(f"const int64_t {full} = {first}{length} / {LANES} * {LANES};")
             rest = f"{stop} - {full}"
         with self.scope():
             first = self.unique(f"{op.axis.data}_lanes")

@@ -121,7 +121,7 @@ class Writer:
         # `5 - i >= 0` reads better with the negative terms on the right.
         positive: IntExpr = 0
         negative: IntExpr = 0
-        for term, sign in _signed_terms(expr):
+        for term, sign in signed_terms(expr):
             if sign > 0:
                 positive = positive + term
             else:
@@ -142,7 +142,7 @@ class Writer:
         self.texts[value] = name
 
 
-def _signed_terms(expr: IntExpr) -> Iterator[tuple[IntExpr, int]]:
+def signed_terms(expr: IntExpr) -> Iterator[tuple[IntExpr, int]]:
     """The terms of `expr` with their signs."""
     if isinstance(expr, int):
         yield expr, 1 if expr >= 0 else -1

@@ -189,7 +189,8 @@ def _for(op: tile.ForOp, frame: _Frame) -> list[torch.Tensor]:
         steps = [_run_block(block, frame.inside(axis, step)) for step in range(extent)]
         yielded = [torch.stack(torch.broadcast_tensors(*column), -1) for column in zip(*steps)]
     else:
-        at_once = extent if op.outputs else max(1, _CHUNK_POINTS // max(1, _points(op, frame) // extent))
+        together = op.outputs or op.kind.data == "block"
+        at_once = extent if together else max(1, _CHUNK_POINTS // max(1, _points(op, frame) // extent))
         for start in range(0, extent, at_once):
             steps_tensor = torch.arange(start, min(start + at_once, extent), device=device)
             yielded = _run_block(block, frame.inside(axis, steps_tensor))
@@ -387,6 +388,13 @@ def _scan(op: tile.ScanOp, frame: _Frame) -> list[torch.Tensor]:
     return [apply_scan(op.fn.data, value, value.dim() - 1, value_dtype(op.value), frame.env)]
 
 
+def _reduce(op: tile.ReduceOp, frame: _Frame) -> list[torch.Tensor]:
+    dims = [frame.names[axis].dim() - 1 for axis in op.axis_names]
+    value = frame.read(op.value)
+    value = value.expand([frame.dims[d] if d in dims else size for d, size in enumerate(value.shape)])
+    return [apply_reduction(op.fn.data, value, dims, value_dtype(op.value), value_dtype(op.result), frame.env)]
+
+
 _RULES: dict[type[Operation], Callable[[Any, _Frame], list[Any]]] = {
     tile.ForOp: _for,
     tile.LoadOp: _load,
@@ -400,4 +408,5 @@ _RULES: dict[type[Operation], Callable[[Any, _Frame], list[Any]]] = {
     tile.IndexOp: _index,
     tile.MapOp: _map,
     tile.ScanOp: _scan,
+    tile.ReduceOp: _reduce,
 }

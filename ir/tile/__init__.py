@@ -14,7 +14,7 @@ from xdsl.ir import Dialect
 
 from ..types import RefType, ValueType
 from .base import TileOp, value_dtype
-from .loops import LOOP_KINDS, ForOp, KernelOp, ScanOp, YieldOp, index_expressions
+from .loops import LOOP_KINDS, ForOp, KernelOp, ReduceOp, ScanOp, YieldOp, index_expressions
 from .memory import UPDATES, AllocOp, LoadOp, StoreOp, UpdateOp
 from .products import DotOp
 from .values import CondOp, ConstantOp, ExprOp, IndexOp, MapOp
@@ -23,7 +23,7 @@ Tile = Dialect(
     "tile",
     [
         KernelOp, ForOp, YieldOp, LoadOp, StoreOp, UpdateOp, AllocOp, ConstantOp, ExprOp, CondOp, IndexOp, MapOp,
-        ScanOp, DotOp,
+        ScanOp, DotOp, ReduceOp,
     ],
     [RefType, ValueType],
 )
@@ -41,6 +41,7 @@ __all__ = [
     "KernelOp",
     "LoadOp",
     "MapOp",
+    "ReduceOp",
     "RefType",
     "ScanOp",
     "StoreOp",

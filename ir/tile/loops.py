@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from xdsl.dialects.builtin import ArrayAttr, StringAttr, SymbolNameConstraint
+from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, IntegerAttr, StringAttr, SymbolNameConstraint, i64
 from xdsl.ir import Attribute, Block, BlockArgument, Operation, Region, SSAValue
 from xdsl.irdl import (
     irdl_op_definition,
@@ -19,7 +19,7 @@ from xdsl.irdl import (
 )
 from xdsl.parser import Parser
 from xdsl.printer import Printer
-from xdsl.traits import IsolatedFromAbove, IsTerminator, NoTerminator, SymbolOpInterface
+from xdsl.traits import IsolatedFromAbove, IsTerminator, NoTerminator, Pure, SymbolOpInterface
 from xdsl.utils.exceptions import VerifyException
 
 from ..expr import IntExpr, free_symbols
@@ -28,7 +28,7 @@ from ..types import DimsAttr, RefType, ValueType, dims_text
 from .base import TileOp, parse_dims, parse_value, parse_value_type, print_rest, resolve, value_dtype
 from .values import IndexOp
 
-LOOP_KINDS = ("parallel", "serial", "vector")
+LOOP_KINDS = ("parallel", "serial", "vector", "block")
 
 
 @irdl_op_definition
@@ -36,6 +36,7 @@ class KernelOp(TileOp):
     """`tile.kernel @name(%x: !tile.ref<f32>, %y: !tile.ref<f32>) {kind, outputs, sizes} { ... }`.
 
     `outputs` are the positions of the pointers it writes; `sizes` the symbols it is passed, as i64, after the pointers.
+    `schedule` gives the knobs that loops name their values, and the launch's ``num_warps`` and ``num_stages``.
     """
 
     name = "tile.kernel"
@@ -43,6 +44,7 @@ class KernelOp(TileOp):
     kind = prop_def(StringAttr)
     outputs = prop_def(DimsAttr)
     sizes = prop_def(ArrayAttr[StringAttr])
+    schedule = opt_prop_def(DictionaryAttr)
     body = region_def("single_block")
     traits = traits_def(IsolatedFromAbove(), NoTerminator(), SymbolOpInterface())
 
@@ -55,6 +57,15 @@ class KernelOp(TileOp):
             },
             regions=[Region(body)],
         )
+
+    def set_schedule(self, values: Mapping[str, int]) -> None:
+        self.properties["schedule"] = DictionaryAttr({k: IntegerAttr(v, i64) for k, v in values.items()})
+
+    @property
+    def knobs(self) -> dict[str, int]:
+        """The schedule as plain data."""
+        entries = self.schedule.data if self.schedule is not None else {}
+        return {name: value.value.data for name, value in entries.items() if isinstance(value, IntegerAttr)}
 
     @property
     def args(self) -> tuple[BlockArgument, ...]:
@@ -88,6 +99,10 @@ class KernelOp(TileOp):
     def verify_(self) -> None:
         if not all(isinstance(a.type, RefType) for a in self.args):
             raise VerifyException("kernel arguments are tile.refs")
+        knobs = self.knobs
+        for op in self.body.walk():
+            if isinstance(op, ForOp) and op.knob is not None and knobs.get(op.knob.data, 0) < 1:
+                raise VerifyException(f"the schedule has no size for {op.knob.data}")
         _verify_scope(self.body.block, set(self.size_names))
 
 
@@ -96,7 +111,11 @@ class ForOp(TileOp):
     """`%m = tile.for i1 in [1000] vector reduce ["max"] : f32 { ... tile.yield %v }`: a loop over one axis.
 
     `parallel`: iterations are independent and may run on threads or programs. `vector`: may run in lanes. `serial`: in
-    order. Each yielded value is combined over the iterations by the reduction of the same position (in any order unless
+    order. `block`: all iterations go through the body together, op by op, so that `tile.reduce` and `tile.scan` inside
+    may combine them. ``by ROWS`` names the knob that says how many neighbouring iterations make one block of a GPU
+    program: a parallel loop is cut into programs, a vector loop is walked, a block loop has one block.
+
+    Each yielded value is combined over the iterations by the reduction of the same position (in any order unless
     serial); an empty loop gives the neutral element. `block` (elements): sums are added up in blocks of that length,
     whose totals are added in f64, which bounds the rounding error of long sums.
     """
@@ -107,6 +126,7 @@ class ForOp(TileOp):
     kind = prop_def(StringAttr)
     reduce = prop_def(ArrayAttr[StringAttr])
     block_size = opt_prop_def(DimsAttr, prop_name="block")
+    knob = opt_prop_def(StringAttr)
     outputs = var_result_def(ValueType)
     body = region_def("single_block")
     traits = traits_def(NoTerminator())
@@ -114,7 +134,7 @@ class ForOp(TileOp):
     @staticmethod
     def make(
         axis: str, extent: IntExpr, kind: str, body: Block, reduce: Sequence[str] = (),
-        dtypes: Sequence[str] = (), block: int | None = None,
+        dtypes: Sequence[str] = (), block: int | None = None, knob: str | None = None,
     ) -> ForOp:
         properties: dict[str, Attribute] = {
             "axis": StringAttr(axis), "extent": DimsAttr([extent]), "kind": StringAttr(kind),
@@ -122,6 +142,8 @@ class ForOp(TileOp):
         }
         if block is not None:
             properties["block"] = DimsAttr([block])
+        if knob is not None:
+            properties["knob"] = StringAttr(knob)
         return ForOp.create(
             properties=properties, result_types=[ValueType.get(d) for d in dtypes], regions=[Region(body)]
         )
@@ -141,6 +163,8 @@ class ForOp(TileOp):
 
     def print(self, printer: Printer) -> None:
         printer.print_string(f" {self.axis.data} in {dims_text(self.extent.data)} {self.kind.data}")
+        if self.knob is not None:
+            printer.print_string(f" by {self.knob.data}")
         if self.block_size is not None:
             printer.print_string(f" block {dims_text(self.block_size.data)}")
         if self.outputs:
@@ -158,6 +182,8 @@ class ForOp(TileOp):
         kind = StringAttr(parser.parse_identifier())
         properties: dict[str, Attribute] = {"axis": axis, "extent": extent, "kind": kind, "reduce": ArrayAttr([])}
         types: list[ValueType] = []
+        if parser.parse_optional_keyword("by"):
+            properties["knob"] = StringAttr(parser.parse_identifier())
         if parser.parse_optional_keyword("block"):
             properties["block"] = parse_dims(parser)
         if parser.parse_optional_keyword("reduce"):
@@ -201,7 +227,7 @@ class YieldOp(TileOp):
 
 @irdl_op_definition
 class ScanOp(TileOp):
-    """`%s = tile.scan "sum" %v : f32`: the running combination along the innermost loop (serial), inclusive."""
+    """`%s = tile.scan "sum" %v : f32`: the running combination along the innermost loop (serial or block)."""
 
     name = "tile.scan"
     fn = prop_def(StringAttr)
@@ -229,8 +255,58 @@ class ScanOp(TileOp):
         if self.fn.data not in SCANS:
             raise VerifyException(f"{self.fn.data!r} is not a scan")
         parent = self.parent_op()
-        if not (isinstance(parent, ForOp) and parent.kind.data == "serial"):
-            raise VerifyException("a scan stands in a serial loop")
+        if not (isinstance(parent, ForOp) and parent.kind.data in ("serial", "block")):
+            raise VerifyException("a scan stands in a serial or block loop")
+
+
+@irdl_op_definition
+class ReduceOp(TileOp):
+    """`%m = tile.reduce "max" %v over [k0] : f32`: `%v` combined over all iterations of block loops around it."""
+
+    name = "tile.reduce"
+    fn = prop_def(StringAttr)
+    axes = prop_def(ArrayAttr[StringAttr])
+    value = operand_def(ValueType)
+    result = result_def(ValueType)
+    traits = traits_def(Pure())
+
+    @staticmethod
+    def make(fn: str, value: SSAValue, axes: Sequence[str]) -> ReduceOp:
+        dtype = REDUCTIONS[fn].result
+        return ReduceOp.create(
+            operands=[value], result_types=[value.type if dtype == "same" else ValueType.get(dtype)],
+            properties={"fn": StringAttr(fn), "axes": ArrayAttr([StringAttr(a) for a in axes])},
+        )
+
+    @property
+    def axis_names(self) -> tuple[str, ...]:
+        return tuple(a.data for a in self.axes.data)
+
+    def print(self, printer: Printer) -> None:
+        printer.print_string(f' "{self.fn.data}" ')
+        printer.print_ssa_value(self.value)
+        printer.print_string(f" over [{', '.join(self.axis_names)}] : {value_dtype(self.result)}")
+
+    @classmethod
+    def parse(cls, parser: Parser) -> ReduceOp:
+        fn = StringAttr(parser.parse_str_literal())
+        value = parse_value(parser)
+        parser.parse_keyword("over")
+        axes = parser.parse_comma_separated_list(parser.Delimiter.SQUARE, parser.parse_identifier)
+        parser.parse_punctuation(":")
+        properties = {"fn": fn, "axes": ArrayAttr([StringAttr(a) for a in axes])}
+        return cls.create(operands=[value], properties=properties, result_types=[parse_value_type(parser)])
+
+    def verify_(self) -> None:
+        if self.fn.data not in REDUCTIONS:
+            raise VerifyException(f"{self.fn.data!r} is not a reduction")
+        around: set[str] = set()
+        parent = self.parent_op()
+        while isinstance(parent, ForOp):
+            around |= {parent.axis.data} if parent.kind.data == "block" else set()
+            parent = parent.parent_op()
+        if not self.axes.data or not set(self.axis_names) <= around:
+            raise VerifyException(f"no block loops around it run over {', '.join(self.axis_names)}")
 
 
 def _verify_scope(block: Block, names: set[str]) -> None:

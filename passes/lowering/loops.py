@@ -23,10 +23,11 @@ ELEMENT_BYTES = 4
 
 @dataclass(frozen=True)
 class Loop:
-    """An axis and how it runs: ``parallel``, ``vector`` or ``serial``."""
+    """An axis and how it runs (`tile.for`); `knob` names the size of its blocks, for a GPU."""
 
     axis: Axis
     kind: str
+    knob: str | None = None
 
 
 @dataclass(frozen=True)

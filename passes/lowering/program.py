@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from xdsl.dialects.builtin import ArrayAttr, FunctionType, ModuleOp, StringAttr, UnitAttr, UnknownLoc
+from xdsl.dialects.builtin import ArrayAttr, FunctionType, ModuleOp, UnitAttr, UnknownLoc
 from xdsl.dialects.func import FuncOp
 from xdsl.ir import Attribute, Block, BlockArgument, Operation, Region, SSAValue
 
-from tilewright.ir import calls, prog, tile, tw
+from tilewright.ir import calls, prog, tw
 from tilewright.ir.expr import IntExpr, product
 from tilewright.ir.function import updated_arguments
-from tilewright.ir.text import print_ir
 from tilewright.ir.types import BufferType, DimsAttr, PackedType, TensorType, contiguous_strides
 
 from ..base import Pass, PassContext, register
@@ -32,14 +31,11 @@ from ..fusion_graph import (
     result_strides_of,
     view_strides,
 )
-from ..structure import Structure
-from .attention import lower_attention
-from .in_place import in_place_results, overwrites_what_it_reads
+from .in_place import in_place_results
 from .indexing import equal_strides, is_contiguous, is_dense, reshape_strides
+from .kernels import CallOfRegion, Kernels
 from .library import packed_call, plain_call
-from .names import kernel_name
-from .region import lower_region
-from .scatter import lower_scatter, scatter_region
+from .scatter import scatter_region
 
 # Calls left to ATen whose results are views of their first operand.
 ATEN_VIEWS = frozenset(
@@ -88,12 +84,7 @@ class ProgramLowering:
         self.values: dict[SSAValue, SSAValue] = {}
         self.target = Block()
         self.location = UnknownLoc()
-        self.kernels: dict[str, str] = {}  # text without name and lines -> name
-        self.names: set[str] = set()
-        # Equal regions are lowered once: the kernel's name, by the region's structure and the layouts around it.
-        self.structure = Structure()
-        self.lowered: dict[Hashable, str] = {}
-        self.overwrites: dict[Hashable, bool] = {}
+        self.kernels = Kernels(function, context.target)
         self.runs_once = False  # whether the op at hand depends on frozen weights alone
 
     def run(self) -> None:
@@ -189,14 +180,7 @@ class ProgramLowering:
         layouts = {v: prog.buffer_type(self.values[v]).strides for v in op.inputs()}
         # An argument that the region reads and writes is one pointer of the kernel.
         shared = {argument: i for i, argument in places.items() if argument in layouts}
-        key = op.kind.data, self.region_key(body, layouts, op.terminator.args, wanted, shared)
-        if key not in self.lowered:
-            if op.kind.data == "attention":
-                kernel = lower_attention(body, layouts, wanted[0], "kernel", self.context.target)
-            else:
-                kernel = self.kernel(body, layouts, list(op.terminator.args), wanted, shared)
-            self.lowered[key] = self.share(kernel, body)
-        name = self.lowered[key]
+        launches = self.kernels.of(CallOfRegion(op, body, layouts, wanted, shared))
         outputs = []
         for position, (result, strides) in enumerate(zip(op.outputs, wanted)):
             if position in places:
@@ -204,27 +188,9 @@ class ProgramLowering:
                 outputs.append(self.values[result])
             else:
                 outputs.append(self.memory(result, strides))
-        inputs = [self.values[v] for v in layouts if v not in shared]
-        self.emit(prog.LaunchOp.make(name, [*inputs, *outputs]))
-
-    def region_key(
-        self, body: Sequence[Operation], layouts: Mapping[SSAValue, Strides], outputs: Sequence[SSAValue],
-        wanted: Sequence[Strides], shared: Mapping[SSAValue, int],
-    ) -> Hashable:
-        """What the region's kernel depends on, but for names and locations."""
-        inputs = tuple((strides, shared.get(value)) for value, strides in layouts.items())
-        return self.structure.key(body, outputs), inputs, tuple(wanted)
-
-    def kernel(
-        self, body: Sequence[Operation], layouts: Mapping[SSAValue, Strides], outputs: Sequence[SSAValue],
-        wanted: Sequence[Strides], shared: Mapping[SSAValue, int],
-    ) -> tile.KernelOp:
-        """The region's kernel; `shared` inputs have no pointer but that of an output, by the output's position."""
-        target = self.context.target
-        scatter = scatter_region(body, outputs, wanted[0])
-        if scatter is not None:
-            return lower_scatter(scatter, layouts, wanted[0], "kernel", target, in_place=bool(shared))
-        return lower_region(body, layouts, list(outputs), list(wanted), "kernel", target, shared)
+        given = [self.values[v] for v in layouts]
+        for name, inputs in launches:
+            self.emit(prog.LaunchOp.make(name, [*(given[i] for i in inputs), *outputs]))
 
     def places_in_arguments(self, op: tw.FusedOp, wanted: Sequence[Strides]) -> dict[int, SSAValue]:
         """The outputs, by position, that are written into the arguments that they are the new values of."""
@@ -248,13 +214,7 @@ class ProgramLowering:
                     found[position] = argument
                 continue
             layouts = {v: prog.buffer_type(self.values[v]).strides for v in inputs}
-            shared: dict[SSAValue, int] = {argument: position}
-            key = self.region_key(body, layouts, op.terminator.args, wanted, shared)
-            if key not in self.overwrites:
-                trial = self.kernel(body, layouts, list(op.terminator.args), wanted, shared)
-                pointer = trial.args[trial.outputs.ints()[position]]
-                self.overwrites[key] = overwrites_what_it_reads(trial, pointer)
-            if not self.overwrites[key]:
+            if not self.kernels.overwrites(CallOfRegion(op, body, layouts, wanted, {argument: position}), position):
                 found[position] = argument
         return found
 
@@ -291,21 +251,6 @@ class ProgramLowering:
             return None
         entry = attribute.data[position]
         return entry.data if isinstance(entry, DimsAttr) else None
-
-    def share(self, kernel: tile.KernelOp, body: Sequence[Operation]) -> str:
-        """The name of an equal kernel, or of this one, added to the module."""
-        key = _shape_of(kernel)
-        if key not in self.kernels:
-            base = kernel_name(body)
-            name, count = base, 1
-            while name in self.names:
-                count += 1
-                name = f"{base}_{count}"
-            self.names.add(name)
-            self.kernels[key] = name
-            kernel.properties["sym_name"] = StringAttr(name)
-            self.module.body.block.insert_op_before(kernel, self.function)
-        return self.kernels[key]
 
     def view(self, op: Operation) -> None:
         source = self.values.get(op.operands[0])
@@ -509,16 +454,3 @@ def _root(buffer: SSAValue) -> SSAValue:
     ):
         buffer = buffer.owner.operands[0]
     return buffer
-
-
-def _shape_of(kernel: tile.KernelOp) -> str:
-    """The text by which equal kernels are known: without names and locations."""
-    copy = kernel.clone()
-    unknown = UnknownLoc()
-    for op in copy.walk():
-        op.location = unknown
-        for result in op.results:
-            result.name_hint = None
-    for arg in copy.args:
-        arg.name_hint, arg.location = None, unknown
-    return print_ir(copy)

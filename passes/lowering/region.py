@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from xdsl.dialects.builtin import FileLineColLoc, LocationAttr, NameLoc
 from xdsl.ir import Block, Operation, SSAValue
@@ -66,6 +66,8 @@ class Kept:
 
 class RegionEmitter(Walk):
     """Emits the tile program of one region."""
+
+    sum_block: ClassVar[Mapping[str, int]] = SUM_BLOCK
 
     def __init__(
         self, ops: Sequence[Operation], outputs: Sequence[SSAValue], nest: Nest,
@@ -162,10 +164,12 @@ class RegionEmitter(Walk):
             self.depth_of_name.pop(name, None)
         extent = frame.loop.axis.extent
         in_order = any(REDUCTIONS[r].result == "i64" for r in reduce)  # the first of equal extremes
-        length = SUM_BLOCK["serial" if in_order else frame.loop.kind]
+        length = self.sum_block.get("serial" if in_order else frame.loop.kind)
         adds = any(r == "sum" and DTYPES[d].is_float for r, d in zip(reduce, dtypes))
-        block = length if adds and not (isinstance(extent, int) and extent <= length) else None
-        loop = tile.ForOp.make(frame.loop.axis.name, extent, frame.loop.kind, frame.block, reduce, dtypes, block)
+        block = None if not adds or length is None or (isinstance(extent, int) and extent <= length) else length
+        loop = tile.ForOp.make(
+            frame.loop.axis.name, extent, frame.loop.kind, frame.block, reduce, dtypes, block, frame.loop.knob
+        )
         loop.location = fuse_locations(op.location for op in frame.block.ops)
         self.frames[-1].block.add_op(loop)
         return loop
@@ -369,17 +373,24 @@ def lower_region(
     for value, strides in zip(outputs, output_strides):
         index = domain.index_in(tw.tensor_type(value).shape, domain.ranges)
         expressions.append(access.ranges.simplify(dot(index, strides)))
-    nest = choose_nest(domain, expressions, any(isinstance(op, tw.ScanOp) for op in ops), target)
     types = [RefType.get(tw.tensor_type(v).dtype) for v in (*own, *outputs)]
     body = Block(arg_types=types)
     label_arguments(body, [*own, *outputs])
     results = body.args[len(own) :]
     refs = dict(zip(own, body.args)) | {value: results[position] for value, position in shared.items()}
-    emitter = RegionEmitter(
-        ops, outputs, nest, refs, inputs, results, output_strides, body, target.l2_bytes // SCRATCH_SHARE
-    )
-    emitter.run()
-    return finish_kernel(name, body, range(len(own), len(own) + len(outputs)), ops)
+    knobs: Mapping[str, int] = {}
+    if target.kind == "gpu":
+        from .blocks import BlockEmitter, choose_blocks
+
+        blocks = choose_blocks(domain, expressions, ops)
+        knobs = blocks.knobs
+        BlockEmitter(ops, outputs, blocks, refs, inputs, results, output_strides, body).run()
+    else:
+        nest = choose_nest(domain, expressions, any(isinstance(op, tw.ScanOp) for op in ops), target)
+        RegionEmitter(
+            ops, outputs, nest, refs, inputs, results, output_strides, body, target.l2_bytes // SCRATCH_SHARE
+        ).run()
+    return finish_kernel(name, body, range(len(own), len(own) + len(outputs)), ops, knobs=knobs)
 
 
 def label_arguments(body: Block, values: Sequence[SSAValue]) -> None:
@@ -391,10 +402,13 @@ def label_arguments(body: Block, values: Sequence[SSAValue]) -> None:
 
 
 def finish_kernel(
-    name: str, body: Block, outputs: Sequence[int], ops: Sequence[Operation], kind: str = "loop"
+    name: str, body: Block, outputs: Sequence[int], ops: Sequence[Operation], kind: str = "loop",
+    knobs: Mapping[str, int] | None = None,
 ) -> tile.KernelOp:
     """The kernel of a body that is done; `outputs` are the pointers it writes, `ops` the region it stands for."""
     kernel = tile.KernelOp.make(name, kind, body, outputs, sorted(_sizes_of(body)))
+    if knobs:
+        kernel.set_schedule(knobs)
     kernel.location = region_location(ops)
     return kernel
 

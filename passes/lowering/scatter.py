@@ -19,9 +19,10 @@ from tilewright.ir.function import updated_arguments
 from tilewright.ir.target import Target
 from tilewright.ir.types import RefType
 
+from .blocks import update_blocks
 from .indexing import Index, dot
 from .loops import AccessWalk, Loop, Nest, choose_nest, coefficient
-from .region import RegionEmitter, finish_kernel, label_arguments
+from .region import RegionEmitter, finish_kernel, label_arguments, lower_region
 from .walk import Axis, CannotFuse, Domain, indexed_position
 
 SMALLEST_VECTOR_AXIS = 4
@@ -94,18 +95,25 @@ def _position(walk: AccessWalk | RegionEmitter, region: ScatterRegion) -> Index:
 def lower_scatter(
     region: ScatterRegion, inputs: Mapping[SSAValue, tuple[IntExpr, ...]], strides: tuple[IntExpr, ...], name: str,
     target: Target, in_place: bool = False,
-) -> tile.KernelOp:
-    """The kernel of a region with a scatter; its pointers are the inputs in order, then the result.
+) -> list[tuple[tile.KernelOp, list[SSAValue]]]:
+    """The kernels of a region with a scatter, in order, each with its inputs; its last pointer is the result.
 
     `strides` is the result's layout. With `in_place` the result's memory holds the base already, and the kernel has no
-    pointer of its own for it: only the updates are written.
+    pointer of its own for it: only the updates are written. Programs of a GPU cannot wait for each other, so that there
+    the base is copied by a kernel of its own.
     """
     op = region.op
-    values = [v for v in inputs if not (in_place and v is op.base)]
+    if target.kind == "gpu" and not in_place:
+        ops, own = _cone(region, [op.base])
+        kernel = lower_region(ops, {v: inputs[v] for v in own}, [op.base], [strides], name, target)
+        return [(kernel, own), *lower_scatter(region, inputs, strides, name, target, in_place=True)]
+    needed = _cone(region, [op.updates, *op.indices])[1] if in_place else list(inputs)
+    values = [v for v in inputs if v in needed]
     body = Block(arg_types=[RefType.get(tw.tensor_type(v).dtype) for v in (*values, op.result)])
     label_arguments(body, [*values, op.result])
     refs = dict(zip(values, body.args))
     out = body.args[len(values)]
+    knobs: Mapping[str, int] = {}
     for walk, domain in scatter_walks(region, dict(inputs), in_place):
         if domain is region.base:
             place = domain.index_in(domain.shape, domain.ranges)
@@ -114,8 +122,23 @@ def lower_scatter(
             RegionEmitter(region.ops, [op.base], nest, refs, inputs, [out], [strides], body, 0).run()
         elif product(domain.shape) != 0:
             nest = _update_nest(region, _position(walk, region), strides)
+            if target.kind == "gpu":
+                blocks = update_blocks(nest)
+                nest, knobs = blocks.nest, blocks.knobs
             _UpdateEmitter(region, nest, refs, inputs, out, strides, body).run()
-    return finish_kernel(name, body, [len(values)], (*region.ops, op))
+    return [(finish_kernel(name, body, [len(values)], (*region.ops, op), knobs=knobs), values)]
+
+
+def _cone(region: ScatterRegion, roots: Sequence[SSAValue]) -> tuple[list[Operation], list[SSAValue]]:
+    """The region's ops that `roots` are computed by, in order, and the values from outside that they read."""
+    wanted: dict[SSAValue, None] = dict.fromkeys(roots)
+    ops: list[Operation] = []
+    for op in reversed(region.ops):
+        if any(result in wanted for result in op.results):
+            ops.append(op)
+            wanted.update(dict.fromkeys(op.operands))
+    made = {result for op in ops for result in op.results}
+    return ops[::-1], [value for value in wanted if value not in made]
 
 
 def _update_nest(region: ScatterRegion, position: Index, strides: Sequence[IntExpr]) -> Nest:

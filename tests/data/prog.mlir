@@ -28,6 +28,16 @@ builtin.module {
       }
     }
   }
+  tile.kernel @largest(%x: !tile.ref<f32>, %y: !tile.ref<f32>) {kind = "loop", outputs = #tw.dims<[1]>, sizes = ["s0"], schedule = {ROWS = 2 : i64, COLS = 16 : i64, num_warps = 1 : i64}} {
+    tile.for i0 in [s0] parallel by ROWS {
+      tile.for k0 in [10] block by COLS {
+        %a = tile.load %x["10*i0 + k0"] : f32
+        %m = tile.reduce "max" %a over [k0] : f32
+        %d = tile.map "sub" %a, %m : f32
+        tile.store %y["10*i0 + k0"], %d
+      }
+    }
+  }
   func.func @forward(%x: !prog.buffer<[30522, 1000], [1000, 1], bf16>, %rows: !prog.buffer<[s0], [1], i64>) -> !prog.buffer<[s0, s0], [s0, 1], f32> attributes {result_kinds = ["tensor"], symbols = {s0 = #tw.dims<[1, 0]>}} {
     %arena = prog.arena {size = #tw.dims<["4000*s0"]>} : !prog.arena_type
     %t = prog.buffer %arena {live = #tw.dims<[0, 1]>, offset = #tw.dims<[0]>} : !prog.buffer<[s0, 1000], [1000, 1], f32>

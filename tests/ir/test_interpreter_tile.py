@@ -324,3 +324,47 @@ def test_argmax_of_nothing_is_an_error():
     op = kernel("x f32, i i64", body, sizes="s0")
     with pytest.raises(InterpreterError, match="argmax over no elements"):
         run_kernel(op, [torch.zeros(0), torch.zeros(1, dtype=torch.int64)], {"s0": 0})
+
+
+HELD = """
+  tile.for i0 in [s0] parallel by ROWS {
+    tile.for k0 in [3] block by COLS {
+      tile.for k1 in [5] block by LANES {
+        %a = tile.load %x["15*i0 + 5*k0 + k1"] : f32
+        %m = tile.reduce "max" %a over [k0, k1] : f32
+        %d = tile.map "sub" %a, %m : f32
+        %s = tile.reduce "sum" %d over [k1] : f32
+        tile.store %y["15*i0 + 5*k0 + k1"], %s
+      }
+    }
+  }
+"""
+
+
+def with_knobs(body: str, knobs: str = "ROWS = 2 : i64, COLS = 4 : i64, LANES = 8 : i64") -> KernelOp:
+    [op] = parse_ir(
+        'builtin.module { tile.kernel @k(%x: !tile.ref<f32>, %y: !tile.ref<f32>) {kind = "loop", outputs = '
+        f'#tw.dims<[1]>, sizes = ["s0"], schedule = {{{knobs}}}}} {{ {body} }} }}'
+    ).ops
+    assert isinstance(op, KernelOp)
+    return op
+
+
+@pytest.mark.parametrize("rows", [0, 1, 4])
+def test_reductions_inside_of_block_loops(rows):
+    x, y = torch.randn(rows, 3, 5), torch.empty(rows, 3, 5)
+    held = with_knobs(HELD)
+    assert held.knobs == {"ROWS": 2, "COLS": 4, "LANES": 8}
+    run_kernel(held, [x, y], {"s0": rows})
+    if rows:
+        expected = (x - x.amax((1, 2), keepdim=True)).sum(2, keepdim=True).expand(-1, -1, 5)
+        torch.testing.assert_close(y, expected)
+
+
+@pytest.mark.parametrize("old, new, message", [
+    ("over [k1]", "over [i0]", "no block loops around it run over i0"), ("block by LANES", "block by SIDE", "no size"),
+    ("\"sum\"", "\"total\"", "not a reduction"),
+])
+def test_blocks_that_are_not_legal(old, new, message):
+    with pytest.raises(Exception, match=message):
+        with_knobs(HELD.replace(old, new)).verify()

@@ -142,4 +142,4 @@ def test_a_declaration_is_refused():
 
 
 def test_kernels_are_found_by_name():
-    assert list(kernels(parse_ir(TEXTS["prog"]))) == ["softmax"]
+    assert list(kernels(parse_ir(TEXTS["prog"]))) == ["softmax", "largest"]

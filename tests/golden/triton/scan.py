@@ -1,0 +1,23 @@
+"""abs_sum_mul: loop kernel for sm_90.
+
+abs_sum_mul[(triton.cdiv(s0, ROWS),)](x_ptr, p1_ptr, s0,
+    ROWS=128, COLS=8, num_warps=4, num_stages=1, enable_fp_fusion=False)
+"""
+
+import triton
+import triton.language as tl
+
+from tilewright.codegen.triton import library as tw
+
+
+@triton.jit
+def abs_sum_mul(x_ptr, p1_ptr, s0, ROWS: tl.constexpr, COLS: tl.constexpr):
+    i0 = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
+    i0_mask = i0 < s0
+    k0 = tl.arange(0, COLS)[None, :]
+    k0_mask = k0 < 7
+    x = tl.load(x_ptr + i0 * 7 + k0, mask=i0_mask & k0_mask)
+    abs = tl.abs(x)
+    v = tl.associative_scan(abs, 1, tw.add)
+    mul = v * 0.5
+    tl.store(p1_ptr + i0 * 7 + k0, mul, mask=i0_mask & k0_mask)
