@@ -52,7 +52,7 @@ def candidates(values: tw.MatmulOp) -> list[tuple[int, list[tw.MatmulOp]]]:
     for side in (0, 1):
         products: dict[tw.MatmulOp, None] = {}
         exponential = reduction = False
-        stack, seen = [values.args[side]], set()
+        stack, seen = [values.args[side]], set[Operation]()
         while stack and len(seen) < NEAR and len(products) < NEAREST:
             op = stack.pop(0).owner
             if op in seen or isinstance(op, (Block, *LIBRARY)) or op.parent_block() is not values.parent_block():
