@@ -14,7 +14,7 @@ from tilewright.ir.text import file_lines
 
 from .attention_forms import Attention, NotAttention
 from .attention_masks import visible_keys
-from .attention_search import candidates, find_attention
+from .attention_search import TooFar, candidates, find_attention
 from .base import Pass, PassContext, Remark, register
 from .fusion_graph import erase_dead
 from .fusion_regions import clone
@@ -40,16 +40,16 @@ class AttentionPass(Pass):
     The region holds the model's own ops, which are its meaning; `lower` finds in them what this pass found
     (`attention_forms.py`), and computes it block by block. Masks and biases that are made of positions, or would be as
     large as the scores, are computed inside. What looks like attention and is not is a remark that names the op in the
-    way.
+    way. For CPUs.
     """
 
     name: ClassVar[str] = "attention"
     numerics: ClassVar[str] = "exact"
 
     def run(self, module: ModuleOp, context: PassContext) -> None:
-        if context.target.kind == "gpu":
-            return  # its tiles are made for CPUs
         found = 0
+        if context.target.kind != "cpu":
+            return  # the kernel is a CPU's
         for function in module.body.block.ops:
             if isinstance(function, FuncOp):
                 block = function.body.block
@@ -67,6 +67,8 @@ class AttentionPass(Pass):
             for scores in products:
                 try:
                     found = find_attention(values, scores, side)
+                except TooFar:
+                    continue
                 except NotAttention as error:
                     reason = reason or error
                     continue

@@ -35,6 +35,14 @@ from .lowering.walk import Axis, Domain, view_index
 
 LIBRARY = (tw.ConvOp, tw.AttentionOp, tw.FusedOp)
 MOST_EXTRAS = 4
+NEAR = 128
+"""Ops between the products that are looked at: what is further away belongs to other layers."""
+NEAREST = 4
+"""Products that are tried as the scores'."""
+
+
+class TooFar(NotAttention):
+    """The product is another layer's, and no reason to speak of."""
 
 
 def candidates(values: tw.MatmulOp) -> list[tuple[int, list[tw.MatmulOp]]]:
@@ -44,8 +52,8 @@ def candidates(values: tw.MatmulOp) -> list[tuple[int, list[tw.MatmulOp]]]:
     for side in (0, 1):
         products: dict[tw.MatmulOp, None] = {}
         exponential = reduction = False
-        stack, seen = [values.args[side]], set()
-        while stack:
+        stack, seen = [values.args[side]], set[Operation]()
+        while stack and len(seen) < NEAR and len(products) < NEAREST:
             op = stack.pop(0).owner
             if op in seen or isinstance(op, (Block, *LIBRARY)) or op.parent_block() is not values.parent_block():
                 continue
@@ -411,10 +419,12 @@ _FORMS: dict[type[Operation], Callable[..., Form]] = {
 
 
 def _dependents(scores: tw.MatmulOp, values: tw.MatmulOp) -> set[Operation]:
-    """`scores`, and what depends on it, up to `values`."""
+    """`scores`, and what depends on it, up to `values`. Raises TooFar where that is much."""
     found: set[Operation] = {scores}
     stack: list[Operation] = [scores]
     while stack:
+        if len(found) > NEAR:
+            raise TooFar("much else depends on the scores", scores)
         for use in [use for result in stack.pop().results for use in result.uses]:
             if use.operation is not values and use.operation not in found:
                 found.add(use.operation)
