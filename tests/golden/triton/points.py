@@ -1,6 +1,6 @@
 """sigmoid_mul: loop kernel for sm_90.
 
-sigmoid_mul[(64,)](y_ptr, x_ptr, p2_ptr,
+sigmoid_mul[(8,)](y_ptr, x_ptr, p2_ptr,
     BLOCK=1024, num_warps=4, num_stages=1, enable_fp_fusion=False)
 """
 
