@@ -213,6 +213,16 @@ class Call {
 
   Tensor own(AtenTensorHandle tensor) { return {owned[count++] = tensor}; }
 
+  // Free an owned tensor, which nothing needs any more.
+  void release(Tensor tensor) {
+    for (int64_t i = count; i-- > 0;) {
+      if (owned[i] != tensor.handle) continue;
+      owned[i] = owned[--count];
+      api.aoti_torch_delete_tensor_object(tensor);
+      return;
+    }
+  }
+
   Tensor output(Dims sizes, Dims strides, Dtype dtype) {
     AtenTensorHandle made;
     check(api.aoti_torch_empty_strided(sizes.size(), sizes.begin(), strides.begin(), dtype, cpu, no_index, &made));
@@ -261,6 +271,7 @@ class Call {
     if (given.size(sizes.size()) != -1) fail("a library call gave another rank than tracing saw");
     const Tensor copy = output(sizes, strides, dtype);
     check(api.aoti_torch_copy_(copy, given, 0));
+    release(given);
     return copy;
   }
 
