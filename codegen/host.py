@@ -26,6 +26,7 @@ from tilewright.ir.text import file_lines
 from tilewright.ir.types import BufferType, DimsAttr, PackedType
 
 from .arenas import ARENA_ALIGNMENT, SizedArena, aligned
+from .lifetimes import last_uses
 from .runtime.host_calls import adapt_input, arena_view, expect_layout, first_tensor, only_tensors, raise_failure
 
 # Python functions of torch that dispatch faster than the overload object does, for the same call.
@@ -131,33 +132,13 @@ class HostPrinter:
         for symbol, source in self.symbol_sources(arguments):
             self.symbols.append(symbol)
             self.body.insert(0, f"{symbol} = {source}")
-        done = self.last_uses()
+        done, needed = last_uses(self.function), self.objects | self.pointers
         for op in block.ops:
             self.op(op)
-            if names := [self.names[value] for value in done.get(op, ()) if self.home.get(value) == "body"]:
-                self.line("body", f"del {', '.join(names)}")
+            values = [v for v in done.get(op, ()) if v in needed and self.home.get(v) == "body"]
+            if values:
+                self.line("body", f"del {', '.join(self.names[value] for value in values)}")
         return self.assemble(arguments)
-
-    def last_uses(self) -> dict[Operation, list[SSAValue]]:
-        """The results of library calls, and views of them, by the op after which nothing needs them: their memory
-        then serves the next call's result, while the caches still hold it."""
-        last: dict[SSAValue, Operation] = {}
-        group: dict[SSAValue, SSAValue] = {}  # a view -> what it is a view of
-        for op in self.function.body.block.ops:
-            if isinstance(op, prog.ExternOp):
-                # What an opaque call gives may be a view of its operands; tensors of torch's own know that.
-                last.update(dict.fromkeys(op.results, op))
-            elif isinstance(op, prog.ViewOp) and op.source in last:
-                last[op.result] = op
-                group[op.result] = group.get(op.source, op.source)
-            for operand in op.operands:
-                if operand in last:
-                    last[operand] = last[group.get(operand, operand)] = op
-        found: dict[Operation, list[SSAValue]] = {}
-        for value, op in last.items():
-            if value in self.objects | self.pointers and not isinstance(op, (prog.ReturnOp, prog.ViewOp)):
-                found.setdefault(op, []).append(value)
-        return found
 
     def symbol_sources(self, arguments: list[str]) -> list[tuple[str, str]]:
         return [

@@ -23,6 +23,7 @@ from tilewright.ir.types import BufferType
 from .host import HostPrinter, program_parts, torch_dtype
 from .libraries import open_library
 from .native import HEADER_DIRECTORY
+from .results import kept_results, storage_counts
 from .runtime.host_calls import adapt_input, raise_failure
 
 _ENTRY = re.compile(r'^extern "C" PyObject\* (\w+)\(', re.MULTILINE)
@@ -187,7 +188,7 @@ def _api() -> ctypes.Array[ctypes.c_ssize_t]:
         raise KernelBuildError(f"a host program in C++ needs what is not there: {error}") from None
     header = object.__basicsize__
     values += [id(None), id(torch.Tensor), id(torch.nn.Parameter), header - ctypes.sizeof(ctypes.c_void_p)]
-    values.append(_tensor_offset(header))
+    values += [_tensor_offset(header), ctypes.addressof(kept_results()), *storage_counts()]
     count = len(values) + 1
     return (ctypes.c_ssize_t * count)(count * ctypes.sizeof(ctypes.c_ssize_t), *values)
 

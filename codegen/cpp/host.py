@@ -13,6 +13,7 @@ from typing import Any
 from xdsl.dialects.func import FuncOp
 from xdsl.ir import BlockArgument, Operation, SSAValue
 
+from tilewright.codegen.lifetimes import last_uses
 from tilewright.ir import calls, prog, tile
 from tilewright.ir.dtypes import itemsize
 from tilewright.ir.errors import InputError
@@ -60,6 +61,7 @@ class _HostPrinter:
         self.base: dict[SSAValue, tuple[SSAValue, IntExpr]] = {}
         self.addressed: set[SSAValue] = set()
         self.views: dict[SSAValue, str] = {}  # tensors over memory, for library calls
+        self.kept_views = 0  # those that serve later calls too
         self.body: list[str] = []
         self.divisors: dict[str, None] = {}
         self.used_symbols: set[str] = set()
@@ -71,12 +73,15 @@ class _HostPrinter:
 
     def print(self) -> str:
         block = self.function.body.block
-        used = self.used_values()
+        used, done = self.used_values(), last_uses(self.function)
         tensors, checks = self.arguments(used)
         for op in block.ops:
             if not isinstance(op, prog.ArenaOp):
                 self.comment(op)
             _STATEMENTS[type(op)](self, op)
+            for value in done.get(op, ()):
+                if tensor := self.owned_tensor(value):
+                    self.emit(f"call.release({tensor});")
         kinds = "".join("t" if isinstance(arg.type, BufferType) else "i" for arg in block.args)
         space, run = f"{self.name}_program", f"{self.name}_program::run"
         divisors = [f"if ({text} == 0) return nullptr;" for text in self.divisors]
@@ -99,7 +104,7 @@ class _HostPrinter:
             "PyObject* run(tw::Program& program, PyObject* const* args) {", *(f"  {line}" for line in body), "}", "",
             f"}}  // namespace {space}", "",
             f'extern "C" PyObject* {self.name}(const tw::Api* api, const void* const* kernels, PyObject* library) {{',
-            f'  return tw::function<{run}>(api, kernels, "{kinds}", {len(self.views)}, library);', "}", "",
+            f'  return tw::function<{run}>(api, kernels, "{kinds}", {self.kept_views}, library);', "}", "",
         ])
 
     def used_values(self) -> set[SSAValue]:
@@ -159,12 +164,28 @@ class _HostPrinter:
         base, _ = self.base[value]
         if value is base and not isinstance(base.owner, prog.BufferOp):
             return self.names[value]
-        if value not in self.views:
-            pointer, name = self.pointer(value), f"{self.names[value]}_view"
-            layout = self.typed_layout(prog.buffer_type(value))
-            self.emit(f"tw::Tensor {name} = call.view({len(self.views)}, {pointer}, {layout});")
-            self.views[value] = name
-        return self.views[value]
+        if value in self.views:
+            return self.views[value]
+        name, type = f"{self.names[value]}_view", prog.buffer_type(value)
+        if isinstance(base.owner, prog.ExternOp):
+            # It keeps the memory: what the call gives may be a view of it in turn.
+            made = self.alias(value)
+        else:
+            made = f"call.view({self.kept_views}, {self.pointer(value)}, {self.typed_layout(type)})"
+            self.kept_views += 1
+        self.emit(f"tw::Tensor {name} = {made};")
+        self.views[value] = name
+        return name
+
+    def alias(self, value: SSAValue) -> str:
+        """A tensor of the call's own that shares the memory of what `value` is a view of."""
+        base, offset = self.base[value]
+        self.owned += 1
+        return f"call.alias({self.names[base]}, {self.size(offset)}, {self.layout(prog.buffer_type(value))})"
+
+    def owned_tensor(self, value: SSAValue) -> str | None:
+        """The tensor that the call owns for the result of a library call or for a view of it; None without one."""
+        return self.views.get(value) if isinstance(value.owner, prog.ViewOp) else self.names[value]
 
     def emit(self, line: str) -> None:
         self.body.append(line)
@@ -299,11 +320,8 @@ class _HostPrinter:
                 self.results.append(self.result(next(tensors)))
 
     def result(self, value: SSAValue) -> str:
-        base, offset = self.base[value]
-        if value is not base:
-            self.owned += 1
-            layout = self.layout(prog.buffer_type(value))
-            return f"call.alias({self.names[base]}, {self.size(offset)}, {layout})"
+        if value is not self.base[value][0]:
+            return self.alias(value)
         return f"args[{value.index}]" if isinstance(value, BlockArgument) else self.names[value]
 
 

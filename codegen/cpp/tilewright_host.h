@@ -31,6 +31,7 @@ namespace tw {
   F(PyObject*, PyErr_Occurred, ()) \
   F(PyObject*, PyUnicode_FromString, (const char* text)) \
   F(void, Py_IncRef, (PyObject* object)) \
+  F(void, Py_DecRef, (PyObject* object)) \
   F(PyObject*, THPVariable_Wrap, (const void* tensor)) \
   F(int32_t, aoti_torch_get_dim, (AtenTensorHandle, int64_t* dim)) \
   F(int32_t, aoti_torch_get_sizes, (AtenTensorHandle, int64_t** sizes)) \
@@ -38,6 +39,7 @@ namespace tw {
   F(int32_t, aoti_torch_get_dtype, (AtenTensorHandle, int32_t* dtype)) \
   F(int32_t, aoti_torch_get_device_type, (AtenTensorHandle, int32_t* device)) \
   F(int32_t, aoti_torch_get_data_ptr, (AtenTensorHandle, void** data)) \
+  F(int32_t, aoti_torch_get_storage_size, (AtenTensorHandle, int64_t* bytes)) \
   F(int32_t, aoti_torch_get_storage_offset, (AtenTensorHandle, int64_t* offset)) \
   F(int32_t, aoti_torch_is_defined, (AtenTensorHandle, bool* defined)) \
   F(int32_t, aoti_torch_delete_tensor_object, (AtenTensorHandle)) \
@@ -62,7 +64,9 @@ namespace tw {
   F(int32_t, torch_new_string_handle, (const char* text, size_t length, void** string)) \
   F(const char*, torch_exception_get_what_without_backtrace, ())
 
-// The addresses, and what the loader has found out about Python's objects.
+struct Results;
+
+// The addresses, and what the loader has found out about objects of Python and torch.
 struct Api {
   int64_t size;  // of this in bytes, as the loader counts
 #define TW_FIELD(Result, name, parameters) Result (*name) parameters;
@@ -73,6 +77,9 @@ struct Api {
   PyObject* parameter_class;
   intptr_t class_offset;   // of an object's class in its memory, in bytes
   intptr_t tensor_offset;  // of the at::Tensor in the memory of a torch.Tensor
+  Results* results;        // those that are kept
+  intptr_t storage_offset, counts_offset;  // of the storage in what an at::Tensor points to, of the counts in a storage
+  int64_t sole_owner;      // the counts of a storage that one tensor has
 };
 static Api api;
 
@@ -97,6 +104,12 @@ static void check(int32_t error) {
   const auto what = api.torch_exception_get_what_without_backtrace;
   fail(what ? what() : "a call of torch failed; torch has logged why");
 }
+
+}  // namespace tw
+
+#include "tilewright_results.h"
+
+namespace tw {
 
 // A tensor that somebody else owns.
 struct Tensor {
@@ -213,10 +226,18 @@ class Call {
 
   Tensor own(AtenTensorHandle tensor) { return {owned[count++] = tensor}; }
 
+  // Free an owned tensor, which nothing needs any more.
+  void release(Tensor tensor) {
+    for (int64_t i = count; i-- > 0;) {
+      if (owned[i] != tensor.handle) continue;
+      owned[i] = owned[--count];
+      api.aoti_torch_delete_tensor_object(tensor);
+      return;
+    }
+  }
+
   Tensor output(Dims sizes, Dims strides, Dtype dtype) {
-    AtenTensorHandle made;
-    check(api.aoti_torch_empty_strided(sizes.size(), sizes.begin(), strides.begin(), dtype, cpu, no_index, &made));
-    return own(made);
+    return own(new_result(sizes, strides, dtype));
   }
 
   // The tensor at an address, for library calls.
@@ -261,6 +282,7 @@ class Call {
     if (given.size(sizes.size()) != -1) fail("a library call gave another rank than tracing saw");
     const Tensor copy = output(sizes, strides, dtype);
     check(api.aoti_torch_copy_(copy, given, 0));
+    release(given);
     return copy;
   }
 
@@ -367,6 +389,9 @@ static void destroy(PyObject* capsule) {
     free(frame);
   }
   delete program;
+  // What other programs need of them they make again.
+  const ResultsLock lock;
+  if (lock.held) forget_results(0);
 }
 
 // The Python function that runs a program. It holds `library`, the object that keeps this code open. Null where the
@@ -380,10 +405,13 @@ static PyObject* function(
     int flags;
     const char* doc;
   } method = {"run", entry<run>, 0x80 /* METH_FASTCALL */, nullptr};
-  if (addresses->size != sizeof(Api)) return nullptr;
+  if (addresses->size != sizeof(Api) || addresses->results->size != sizeof(Results)) return nullptr;
   api = *addresses;
   Program* program = new Program{nullptr, kernels, kinds, int64_t(__builtin_strlen(kinds)), views};
-  return api.PyCFunction_NewEx((void*)&method, api.PyCapsule_New(program, nullptr, destroy), library);
+  PyObject* capsule = api.PyCapsule_New(program, nullptr, destroy);
+  PyObject* made = api.PyCFunction_NewEx((void*)&method, capsule, library);
+  api.Py_DecRef(capsule);  // the function holds it
+  return made;
 }
 
 }  // namespace tw

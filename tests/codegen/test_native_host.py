@@ -233,3 +233,48 @@ def test_a_process_that_lacks_a_function_keeps_the_python_host(monkeypatch):
         monkeypatch.undo()
         native_host._api.cache_clear()
     torch.testing.assert_close(model(x(4, 4)), torch.tanh(x(4, 4)) * 3.75)
+
+
+# Memory of results
+
+@pytest.fixture(scope="module")
+def counting():
+    """An operator that doubles, and says how many of its earlier results are alive when it is called."""
+    made, alive = [], []
+
+    @torch.library.custom_op("tilewright_test::counting", mutates_args=())
+    def counting(a: torch.Tensor) -> torch.Tensor:
+        alive.append(sum(result() is not None for result in made))
+        made.append(weakref.ref(result := a * 2))
+        return result
+
+    counting.register_fake(torch.empty_like)
+
+    def count(model, *args):
+        made.clear()
+        alive.clear()
+        result = model(*args)
+        return list(alive), result
+
+    return counting, count
+
+
+@pytest.mark.parametrize("host", ["cpp", "python"])
+@pytest.mark.parametrize(("name", "expected"), [
+    ("chain", [0, 1, 1, 1]), ("views", [0, 1, 1, 1]), ("read twice", [0, 1, 2, 0]), ("returned", [0, 1, 2, 2]),
+    ("view returned", [0, 1, 2, 2]),
+])
+def test_results_of_library_calls_live_until_their_last_reader(counting, host, name, expected):
+    op, count = counting
+    functions = {
+        "chain": lambda a: op(op(op(op(a)))),
+        "views": lambda a: op(op(op(op(a)[1:].t())[:2].t())),
+        "read twice": lambda a: op(op(op(b := op(a))) + b),
+        "returned": lambda a: (b := op(a), op(op(op(b)))),
+        "view returned": lambda a: ((b := op(a))[1:].t(), op(op(op(b)))),
+    }
+    model = tilewright.compile(functions[name], (x(4, 6),), host=host)
+    for _ in range(2):
+        alive, result = count(model, x(4, 6))
+        assert alive == expected
+        torch.testing.assert_close(result, functions[name](x(4, 6)), rtol=0, atol=0)
