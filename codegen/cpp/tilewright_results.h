@@ -7,8 +7,9 @@
 
 namespace tw {
 
-// Results from which on memory is kept: the system clears each page of what is fresh.
-constexpr int64_t kept_bytes = 1 << 20;
+// Results from which on memory is kept: the system clears each page of what is fresh. What is smaller malloc keeps by
+// itself (glibc gives back at once only what is larger).
+constexpr int64_t kept_bytes = 32 << 20;
 // How many results are kept at most, and for how many large results one is kept that fits none of them.
 constexpr int64_t kept_results = 128;
 

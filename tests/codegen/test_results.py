@@ -16,7 +16,7 @@ import torch
 import tilewright
 from tilewright.codegen.results import KEPT_RESULTS, Results, kept_results, storage_counts
 
-ROWS = 700  # of 512 f32: 1.4 MB
+ROWS = 17000  # of 512 f32: 35 MB
 X = torch.randn(ROWS, 512, generator=torch.Generator().manual_seed(0))
 
 
