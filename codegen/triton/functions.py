@@ -153,16 +153,26 @@ def cast_text(text: str, source: str, destination: str) -> str:
     if DTYPES[source].is_float and DTYPES[destination].is_integer and DTYPES[destination].itemsize < 4:
         # What does not fit wraps through a wider integer, as in torch.
         return f"{enclosed(text)}.to(tl.int32).to({TYPES[destination]})"
+    if rounds_twice(source, destination):
+        return f"{enclosed(text)}.to(tl.float32).to({TYPES[destination]})"
     return f"{enclosed(text)}.to({TYPES[destination]})"
+
+
+def rounds_twice(source: str, destination: str) -> bool:
+    """Whether a value becomes an f32 first, as in torch: what is not a narrow float already, on its way to one."""
+    narrow = DTYPES[destination].is_float and DTYPES[destination].itemsize < 4
+    return narrow and compute_dtype(source) != "f32"
 
 
 @dataclass(frozen=True)
 class Combiner:
-    """How blocks reduce: the neutral element, the jit function of two elements, the text that takes one value in."""
+    """How blocks reduce: the neutral element, the jit function of two elements, the text that takes one value in, and
+    what of a value is combined."""
 
     neutral: dict[str, bool | int | float | str]
     function: str
     update: str
+    taken: str = "{v}"
 
 
 # `{r}` is what is combined so far, `{v}` the new value; of positions `{best}` the extreme value, `{i}` the position.
@@ -171,6 +181,8 @@ COMBINERS: dict[str, Combiner] = {
     "prod": Combiner({FLOAT: 1.0, INT: 1}, "tw.multiply", "{r} * {v}"),
     "max": Combiner({FLOAT: float("-inf"), INT: "lowest", BOOL: False}, "tw.maximum", "tw.maximum({r}, {v})"),
     "min": Combiner({FLOAT: float("inf"), INT: "highest", BOOL: True}, "tw.minimum", "tw.minimum({r}, {v})"),
+    # A block may hold nothing but NaN, whose maximum is -inf: values are rid of NaN before they are combined.
+    "fmax": Combiner({FLOAT: float("-inf")}, "tw.larger", "tl.maximum({r}, {v})", 'tl.maximum({v}, float("-inf"))'),
     "any": Combiner({BOOL: False}, "tw.either", "{r} | {v}"),
     "all": Combiner({BOOL: True}, "tw.both", "{r} & {v}"),
     "argmax": Combiner({FLOAT: float("-inf"), INT: "lowest", BOOL: False}, "tw.first_max",

@@ -48,6 +48,12 @@ def minimum(a, b):
 
 
 @triton.jit
+def larger(a, b):
+    """The larger one; of a number and NaN the number."""
+    return tl.maximum(a, b)
+
+
+@triton.jit
 def log_add_exp(a, b):
     """log(exp(a) + exp(b)), also of infinities."""
     high = maximum(a, b)

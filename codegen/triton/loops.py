@@ -55,7 +55,8 @@ class LoopPrinter(Writer):
 
     def reduce(self, op: ReduceOp) -> None:
         dims = frozenset().union(*(self.dims_of_name[axis] for axis in op.axis_names))
-        value = self._whole(op.value, dims, COMBINERS[op.fn.data])
+        combiner = COMBINERS[op.fn.data]
+        value = combiner.taken.format(v=self._whole(op.value, dims, combiner))
         position = self.symbols[op.axis_names[0]]
         self.declare(op.result, self._reduced(
             op.fn.data, value, position, self.varies[op.value] | dims, dims, value_dtype(op.value),

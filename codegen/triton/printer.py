@@ -47,6 +47,7 @@ from .functions import (
     enclosed,
     function_text,
     neutral_text,
+    rounds_twice,
 )
 from .loops import LoopPrinter
 from .writer import Dims
@@ -280,7 +281,9 @@ class Printer(LoopPrinter):
         memory, dtype = value_dtype(op.ref), value_dtype(op.value)
         text = self.text(op.value)
         # Storing converts, but for what Triton would convert otherwise than torch.
-        plain = dtype == memory or (DTYPES[dtype].is_float and DTYPES[memory].is_float)
+        plain = dtype == memory or (
+            DTYPES[dtype].is_float and DTYPES[memory].is_float and not rounds_twice(dtype, memory)
+        )
         return text if plain else cast_text(self.typed(op.value), dtype, memory)
 
     def _write(self, op: StoreOp | UpdateOp, value: str, conditions: Sequence[str] = ()) -> None:

@@ -81,7 +81,8 @@ def launches(module: ModuleOp, inputs: Sequence[Any], name: str = "sm_90") -> tu
 
 
 def execute(found: Iterable[Launch], *flags: str) -> list[Any]:
-    """The buffers after each launch of the printed kernels (and their flags), or a message."""
+    """The buffers after each launch of the printed kernels (and their flags), or a message: from Triton's interpreter
+    where Triton is installed, with the flag ``--stand-in`` and elsewhere from `triton_stand_in`."""
     cases = [
         (one.printed.source, one.printed.name, one.grid(), one.arguments(),
          {**one.printed.constants, "num_warps": one.printed.num_warps})

@@ -12,6 +12,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -22,7 +23,8 @@ def main(cases: str, results: str, *flags: str) -> None:
 
         triton_stand_in.install()
     else:
-        os.environ["TRITON_INTERPRET"] = "1"  # Triton reads it when it is imported, with the first kernel
+        os.environ["TRITON_INTERPRET"] = "1"  # Triton reads it when it is imported
+        mend_interpreter()
     given = torch.load(cases, weights_only=False)
     done: list[object] = []
     with tempfile.TemporaryDirectory() as directory:
@@ -39,6 +41,18 @@ def main(cases: str, results: str, *flags: str) -> None:
             except Exception as error:
                 done.append(f"{type(error).__name__}: {error}")
     torch.save(done, results)
+
+
+def mend_interpreter() -> None:
+    """Let scalar conditions stay conditions where they mask blocks. Triton 3.9's interpreter gives a comparison its
+    operands' type, and broadcasting a scalar one makes integers of it, which it then refuses as a mask."""
+    import numpy
+    from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
+
+    def create_splat(self: Any, block: Any, value: Any) -> Any:
+        return TensorHandle(numpy.full(block.shape, value.data.reshape(-1)[0]), value.dtype.scalar)
+
+    InterpreterBuilder.create_splat = create_splat
 
 
 if __name__ == "__main__":
