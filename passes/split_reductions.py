@@ -88,6 +88,7 @@ def _highest(dtype: str) -> int | float:
 _NEUTRAL = {
     "sum": lambda dtype: 0, "prod": lambda dtype: 1, "any": lambda dtype: False, "all": lambda dtype: True,
     "max": lambda dtype: False if dtype == "bool" else _lowest(dtype),
+    "fmax": _lowest,
     "min": lambda dtype: True if dtype == "bool" else _highest(dtype),
 }
 

@@ -254,6 +254,7 @@ def test_what_cannot_be_found_or_divided_is_reported(outcomes):
     assert outcomes["flags"] == FLAGS
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not WITH_TRITON, reason="needs Triton")
 def test_tritons_interpreter_agrees():
     """A slice, which has of each: a mask from a scalar condition, integers that become halves, libdevice, flags."""
