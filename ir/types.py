@@ -124,6 +124,14 @@ def _parse_dtype(parser: AttrParser) -> StringAttr:
     return StringAttr(name)
 
 
+def _parse_shape_and_dtype(parser: AttrParser) -> list[Attribute]:
+    """``<[2, s0], f32>``"""
+    with parser.in_angle_brackets():
+        dims = parser.parse_comma_separated_list(parser.Delimiter.SQUARE, lambda: parse_dim(parser))
+        parser.parse_punctuation(",")
+        return [DimsAttr(dims), _parse_dtype(parser)]
+
+
 @irdl_attr_definition
 class TensorType(ParametrizedAttribute, TypeAttribute):
     """`!tw.tensor<[s0, 128, "2*s0 + 1"], f32>`: shape and element type of a logical tensor.
@@ -161,10 +169,7 @@ class TensorType(ParametrizedAttribute, TypeAttribute):
 
     @classmethod
     def parse_parameters(cls, parser: AttrParser) -> list[Attribute]:
-        with parser.in_angle_brackets():
-            dims = parser.parse_comma_separated_list(parser.Delimiter.SQUARE, lambda: parse_dim(parser))
-            parser.parse_punctuation(",")
-            return [DimsAttr(dims), _parse_dtype(parser)]
+        return _parse_shape_and_dtype(parser)
 
     def print_parameters(self, printer: Printer) -> None:
         printer.print_string(f"<{dims_text(self.shape)}, {self.dtype}>")
@@ -240,10 +245,7 @@ class PackedType(ParametrizedAttribute, TypeAttribute):
 
     @classmethod
     def parse_parameters(cls, parser: AttrParser) -> list[Attribute]:
-        with parser.in_angle_brackets():
-            dims = parser.parse_comma_separated_list(parser.Delimiter.SQUARE, lambda: parse_dim(parser))
-            parser.parse_punctuation(",")
-            return [DimsAttr(dims), _parse_dtype(parser)]
+        return _parse_shape_and_dtype(parser)
 
     def print_parameters(self, printer: Printer) -> None:
         printer.print_string(f"<{dims_text(self.shape)}, {self.dtype}>")
