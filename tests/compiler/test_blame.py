@@ -51,8 +51,8 @@ def test_a_wrong_import_is_named(monkeypatch):
 
 
 def test_a_wrong_kernel_is_named(monkeypatch):
-    def wrong(kernels, target):
-        return [source.replace("tw::tanh(", "tw::exp(") for source in pipeline_print(kernels, target)]
+    def wrong(*args):
+        return [source.replace("tw::tanh(", "tw::exp(") for source in pipeline_print(*args)]
 
     pipeline_print = pipeline.print_files
     monkeypatch.setattr(pipeline, "print_files", wrong)
