@@ -8,6 +8,9 @@ from functools import lru_cache
 
 import torch
 
+# Bytes of a result from which on it is kept: the system clears each page of what is fresh. What is smaller malloc keeps
+# by itself (glibc gives back at once only what is larger).
+LEAST = 32 << 20
 # Bytes that are kept at most, and their share of the machine's memory.
 LIMIT, SHARE = 1 << 30, 16
 
@@ -27,7 +30,7 @@ class Results(ctypes.Structure):
     """As in C++: the `count` first of `kept`, of `bytes` together. A `limit` of 0 turns the keeping off."""
 
     _fields_ = (
-        ("size", ctypes.c_int64), ("limit", ctypes.c_int64), ("locked", ctypes.c_int64), ("clock", ctypes.c_int64),
+        ("size", ctypes.c_int64), ("least", ctypes.c_int64), ("limit", ctypes.c_int64), ("locked", ctypes.c_int64), ("clock", ctypes.c_int64),
         ("bytes", ctypes.c_int64), ("count", ctypes.c_int64), ("kept", KeptResult * KEPT_RESULTS),
     )
 
@@ -36,7 +39,7 @@ class Results(ctypes.Structure):
 def kept_results() -> Results:
     """Those of this process."""
     limit = min(LIMIT, _memory() // SHARE) if any(storage_counts()) else 0
-    results = Results(size=ctypes.sizeof(Results), limit=limit)
+    results = Results(size=ctypes.sizeof(Results), least=LEAST, limit=limit)
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(results))  # programs that die with the interpreter still read it
     return results
 

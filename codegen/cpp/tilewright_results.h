@@ -7,9 +7,6 @@
 
 namespace tw {
 
-// Results from which on memory is kept: the system clears each page of what is fresh. What is smaller malloc keeps by
-// itself (glibc gives back at once only what is larger).
-constexpr int64_t kept_bytes = 32 << 20;
 // How many results are kept at most, and for how many large results one is kept that fits none of them.
 constexpr int64_t kept_results = 128;
 
@@ -20,9 +17,10 @@ struct KeptResult {
   int64_t used;  // the clock when it was last given to a call
 };
 
-// Made by the loader, as zeros but for `size` and `limit`, and never freed.
+// Made by the loader, as zeros but for `size`, `least` and `limit`, and never freed.
 struct Results {
   int64_t size;   // of this in bytes
+  int64_t least;  // bytes of a result from which on it is kept
   int64_t limit;  // of `bytes`; 0: nothing is kept
   int64_t locked;
   int64_t clock;  // large results so far
@@ -119,10 +117,10 @@ static AtenTensorHandle new_result(Dims sizes, Dims strides, Dtype dtype) {
     empty |= sizes.begin()[dim] == 0;
   }
   const int64_t bytes = empty ? 0 : extent * element_bytes(dtype);
-  AtenTensorHandle made = bytes >= kept_bytes ? reuse_result(sizes, strides, dtype, bytes) : nullptr;
+  AtenTensorHandle made = bytes >= api.results->least ? reuse_result(sizes, strides, dtype, bytes) : nullptr;
   if (made) return made;
   check(api.aoti_torch_empty_strided(sizes.size(), sizes.begin(), strides.begin(), dtype, cpu, no_index, &made));
-  if (bytes >= kept_bytes) keep_result(made, sizes, strides, dtype, bytes);
+  if (bytes >= api.results->least) keep_result(made, sizes, strides, dtype, bytes);
   return made;
 }
 

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 import tilewright
-from tilewright.codegen.results import KEPT_RESULTS, Results, kept_results, storage_counts
+from tilewright.codegen.results import KEPT_RESULTS, LEAST, Results, kept_results, storage_counts
 
-ROWS = 17000  # of 512 f32: 35 MB
+ROWS = 1000  # of 512 f32: 2 MB
 X = torch.randn(ROWS, 512, generator=torch.Generator().manual_seed(0))
 
 
@@ -30,10 +30,11 @@ def program():
 
 
 @pytest.fixture(autouse=True)
-def nothing_kept():
+def nothing_kept(monkeypatch):
     """Each test begins anew: what was not used for so many results is let go of with the next one."""
     if not any(storage_counts()):
         pytest.skip("this torch keeps the counts of storages elsewhere")
+    monkeypatch.setattr(kept_results(), "least", 1 << 20)
     kept_results().clock += KEPT_RESULTS
 
 
@@ -195,6 +196,7 @@ def test_threads_that_call_and_free_at_once(program):
 
 def test_limits(program, monkeypatch):
     kept = kept_results()
+    unlimited = kept.limit
     monkeypatch.setattr(kept, "limit", 2 * X.numel() * 4)
     results = [right(program(X)) for _ in range(4)]
     assert kept.count == 2 and kept.bytes <= kept.limit
@@ -202,10 +204,17 @@ def test_limits(program, monkeypatch):
     monkeypatch.setattr(kept, "limit", 0)
     right(program(X))
     assert kept.count == 2
-    monkeypatch.undo()
+    monkeypatch.setattr(kept, "limit", unlimited)
     for _ in range(KEPT_RESULTS + 1):
         used = program(X).data_ptr()
     assert kept.count == 1 and kept.kept[0].data == used  # what fits no call goes
+
+
+def test_small_results_are_left_to_malloc(program):
+    kept = kept_results()
+    kept.least, before = LEAST, kept.clock
+    program(X)
+    assert kept.clock == before
 
 
 def test_a_dead_program_lets_go():
@@ -220,11 +229,13 @@ def test_a_dead_program_lets_go():
 
 def test_the_layouts_agree_with_the_header():
     """A loader with other ideas of it would be refused."""
-    assert ctypes.sizeof(Results) == 8 * (6 + 5 * KEPT_RESULTS) == kept_results().size
+    assert ctypes.sizeof(Results) == 8 * (7 + 5 * KEPT_RESULTS) == kept_results().size
 
 
 PROCESS = """
 import builtins, os, torch, tilewright
+from tilewright.codegen.results import kept_results
+kept_results().least = 1 << 20
 x = torch.randn(700, 512)
 call = tilewright.compile(lambda a: torch.tanh(a) * 2, (x,))
 builtins.held = call, call(x), call(x).untyped_storage(), call(x)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from families import FAMILIES
 
-FAST = {("bert", "train"), ("llama", "f32"), ("resnet", "train")}
+FAST = {("bert", "train"), ("llama", "f32")}
 
 # What may run in ATen besides matrix products, convolutions and attention: choosing experts, and their products.
 LEFT_TO_ATEN = {
