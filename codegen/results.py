@@ -30,8 +30,9 @@ class Results(ctypes.Structure):
     """As in C++: the `count` first of `kept`, of `bytes` together. A `limit` of 0 turns the keeping off."""
 
     _fields_ = (
-        ("size", ctypes.c_int64), ("least", ctypes.c_int64), ("limit", ctypes.c_int64), ("locked", ctypes.c_int64), ("clock", ctypes.c_int64),
-        ("bytes", ctypes.c_int64), ("count", ctypes.c_int64), ("kept", KeptResult * KEPT_RESULTS),
+        ("size", ctypes.c_int64), ("least", ctypes.c_int64), ("limit", ctypes.c_int64), ("locked", ctypes.c_int64),
+        ("clock", ctypes.c_int64), ("bytes", ctypes.c_int64), ("count", ctypes.c_int64),
+        ("kept", KeptResult * KEPT_RESULTS),
     )
 
 

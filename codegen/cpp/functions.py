@@ -10,7 +10,9 @@ import struct
 from dataclasses import dataclass
 
 from tilewright.ir.dtypes import DTYPES, compute_dtype, round_to
-from tilewright.ir.scalars import BOOL, FLOAT, INT, SCALARS, kind_of
+from tilewright.ir.scalars import BOOL, FLOAT, INT, SCALARS
+
+from ..functions import function_text as table_text
 
 # The C++ types of values, and of what memory holds (a bool is a byte there, so that any byte can be read).
 VALUE_TYPES: dict[str, str] = {
@@ -92,23 +94,12 @@ FUNCTIONS: dict[str, dict[str, str]] = {
     "cast": _same("{a}"),
 }
 
-# Functions that need no arithmetic: they take the stored type of a half as it is.
-_MOVES = frozenset({"where", "cast"})
-
 
 def function_text(name: str, dtypes: list[str], result: str, operands: list[str]) -> str:
-    """The C++ expression of `name` on operands of the given types. Halves compute in float and round once."""
-    if name == "cast":
-        return cast_text(operands[0], dtypes[0], result)
-    dtype = dtypes[-1]
-    compute = compute_dtype(dtype)
-    if name not in _MOVES:
-        operands = [cast_text(text, d, compute_dtype(d)) for text, d in zip(operands, dtypes)]
-    template = FUNCTIONS[name][kind_of(dtype)]
-    text = template.format(t=VALUE_TYPES[compute], one=constant_text(1, compute), **dict(zip("abc", operands)))
-    if name in _MOVES or SCALARS[name].result == "bool":
-        return text
-    return cast_text(text, compute, result)
+    """The C++ expression of `name` on operands of the given types. Halves compute in f32 and round once."""
+    compute = compute_dtype(dtypes[-1])
+    words = {"t": VALUE_TYPES[compute], "one": constant_text(1, compute)}
+    return table_text(name, dtypes, result, operands, functions=FUNCTIONS, cast_text=cast_text, words=words)
 
 
 def cast_text(text: str, source: str, destination: str) -> str:

@@ -29,11 +29,12 @@ from tilewright.ir.tile import (
     value_dtype,
 )
 
+from ..writer import model_lines
 from .cost import bytes_written
 from .functions import MEMORY_TYPES, SCANNERS, SPECIAL, VALUE_TYPES, cast_text, constant_text, function_text
 from .lanes import LanePrinter
 from .loops import state_dtype
-from .writer import INDENT, can_fail, divides_integers, model_lines
+from .writer import INDENT, can_fail, divides_integers
 
 # The bits of what a kernel returns, 0 being success.
 FAILURES: dict[int, str] = {1: "index out of range", 2: "integer division by zero"}

@@ -21,8 +21,8 @@ from tilewright.ir.target import Target, host_cpu
 from tilewright.ir.text import parse_ir, print_ir
 from tilewright.ir.tile import IndexOp, KernelOp, value_dtype
 
+from ..writer import model_lines
 from .printer import FAILURES, print_file
-from .writer import model_lines
 
 if TYPE_CHECKING:
     import torch

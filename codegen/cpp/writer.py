@@ -6,14 +6,13 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from xdsl.ir import BlockArgument, Operation, OpResult, SSAValue
+from xdsl.ir import Operation, SSAValue
 
 from tilewright.ir.expr import Expr, IntExpr, Ranges
 from tilewright.ir.scalars import INTEGER_DIVISIONS
-from tilewright.ir.text import file_lines
-from tilewright.ir.tile import ConstantOp, ForOp, IndexOp, KernelOp, LoadOp, MapOp, value_dtype
-from tilewright.ir.types import RefType
+from tilewright.ir.tile import ForOp, IndexOp, KernelOp, MapOp, value_dtype
 
+from ..writer import KernelWriter, by_sign
 from .expressions import expression_text
 from .functions import VALUE_TYPES, constant_text
 
@@ -31,35 +30,21 @@ RESERVED = frozenset(re.findall(r"\w+", """
 """))
 
 
-class Writer:
-    """Lines of one kernel, and the names in them. No name hides another; loops beside each other may share names."""
+class Writer(KernelWriter):
+    """Lines of one kernel in C++. No name hides another; loops beside each other may share names."""
+
+    indent, comment, reserved = INDENT, "//", RESERVED
+    constant_text = constant_text
 
     def __init__(self, kernel: KernelOp):
-        self.kernel = kernel
-        self.lines: list[str] = []
-        self.depth = 0
+        super().__init__(kernel)
         self.in_parallel = False
-        self.taken: set[str] = set(RESERVED)
-        self.texts: dict[SSAValue, str] = {}
-        self.symbols: dict[str, str] = {}
-        self.extents: dict[str, IntExpr] = {}
-        self.commented: list[str] = []
-        for name in kernel.size_names:
-            self.symbols[name] = self.unique(name)
-
-    # -- lines
-
-    def emit(self, text: str) -> None:
-        self.lines.append(INDENT * self.depth + text)
 
     @contextmanager
     def braces(self, head: str) -> Iterator[None]:
         """`head {`, what is emitted inside, `}`."""
-        self.emit(f"{head} {{")
-        self.depth += 1
-        with self.scope():
+        with self.indented(f"{head} {{"), self.scope():
             yield
-        self.depth -= 1
         self.emit("}")
 
     @contextmanager
@@ -68,46 +53,6 @@ class Writer:
         taken, symbols, extents = set(self.taken), dict(self.symbols), dict(self.extents)
         yield
         self.taken, self.symbols, self.extents = taken, symbols, extents
-
-    def comment_lines(self, op: Operation) -> None:
-        """The model's lines that `op` came from, where they differ from the last comment."""
-        lines = model_lines([op])
-        if lines and lines != self.commented:
-            self.emit(f"// {', '.join(lines)}")
-            self.commented = lines
-
-    # -- names
-
-    def unique(self, wanted: str) -> str:
-        """A C++ name like `wanted` that nothing in this kernel has."""
-        base = re.sub(r"\W|^(?=\d)", "_", wanted).strip("_") or "v"
-        if base[0].isdigit():
-            base = f"v{base}"
-        name, number = base, 1
-        while name in self.taken:
-            number += 1
-            name = f"{base}_{number}"
-        self.taken.add(name)
-        return name
-
-    def new_name(self, value: SSAValue) -> str:
-        """A name for `value`: its hint, else what makes it."""
-        return self.unique(value.name_hint or _default_name(value))
-
-    def new_symbol(self, name: str, extent: IntExpr) -> str:
-        """A name for an axis or a position that runs over ``[0, extent)``."""
-        self.symbols[name] = self.unique(name)
-        self.extents[name] = extent
-        return self.symbols[name]
-
-    # -- texts
-
-    def text(self, value: SSAValue) -> str:
-        """What stands for `value` in an expression."""
-        if isinstance(value, OpResult) and isinstance(value.op, ConstantOp):
-            text = constant_text(value.op.value.data, value_dtype(value))
-            return f"({text})" if text.startswith("-") else text
-        return self.texts[value]
 
     def index(self, expr: IntExpr) -> str:
         """An integer expression over the names in scope."""
@@ -119,13 +64,7 @@ class Writer:
 
     def _condition(self, expr: IntExpr) -> str:
         # `5 - i >= 0` reads better with the negative terms on the right.
-        positive: IntExpr = 0
-        negative: IntExpr = 0
-        for term, sign in signed_terms(expr):
-            if sign > 0:
-                positive = positive + term
-            else:
-                negative = negative - term
+        positive, negative = by_sign(expr)
         ranges = Ranges(self.extents)
         # `a - b - 1 >= 0` is `a > b`.
         strict = isinstance(negative, Expr) and constant_term(expr) == -1
@@ -142,44 +81,11 @@ class Writer:
         self.texts[value] = name
 
 
-def signed_terms(expr: IntExpr) -> Iterator[tuple[IntExpr, int]]:
-    """The terms of `expr` with their signs."""
-    if isinstance(expr, int):
-        yield expr, 1 if expr >= 0 else -1
-        return
-    for monomial, coefficient in expr.terms:
-        term: IntExpr = Expr(((monomial, coefficient),)) if monomial else coefficient
-        yield term, 1 if coefficient > 0 else -1
-
-
 def constant_term(expr: IntExpr) -> int:
     """The coefficient of the empty monomial."""
     if isinstance(expr, int):
         return expr
     return next((coefficient for monomial, coefficient in expr.terms if not monomial), 0)
-
-
-def _default_name(value: SSAValue) -> str:
-    if isinstance(value, BlockArgument):
-        return f"p{value.index}"
-    assert isinstance(value, OpResult)
-    op = value.op
-    if isinstance(op, LoadOp):
-        return f"{op.ref.name_hint or 'x'}_value"
-    if isinstance(op, MapOp):
-        return op.fn.data
-    if isinstance(op, ForOp):
-        return op.combiners[value.index]
-    return "scratch" if isinstance(value.type, RefType) else "v"
-
-
-def model_lines(ops: Iterable[Operation]) -> list[str]:
-    """The source lines of `ops` and of all ops inside, in order, each once."""
-    found: dict[str, None] = {}
-    for op in ops:
-        for inner in op.walk():
-            found.update(dict.fromkeys(file_lines(inner.location)))
-    return list(found)
 
 
 def is_leaf(op: ForOp) -> bool:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from tilewright.ir.dtypes import DTYPES, compute_dtype, round_to
 from tilewright.ir.scalars import BOOL, FLOAT, INT, kind_of
 
+from ..functions import function_text as table_text
+
 TYPES: dict[str, str] = {
     "f64": "tl.float64", "f32": "tl.float32", "bf16": "tl.bfloat16", "f16": "tl.float16", "f8e4m3": "tl.float8e4nv",
     "f8e5m2": "tl.float8e5", "i64": "tl.int64", "i32": "tl.int32", "i16": "tl.int16", "i8": "tl.int8",
@@ -109,23 +111,12 @@ REFUSED: dict[str, str] = dict.fromkeys((
 ), _SERIES)
 """Scalar functions that cannot be said, with the reason: a kernel with one of them is refused for a GPU."""
 
-_MOVES = frozenset({"where", "cast"})
-
 
 def function_text(name: str, dtypes: list[str], result: str, operands: list[str]) -> str:
     """The Triton expression of `name` on operands of the given types. Halves compute in f32 and round once."""
-    if name == "cast":
-        return cast_text(operands[0], dtypes[0], result)
-    dtype = dtypes[-1]
-    compute = compute_dtype(dtype)
-    if name not in _MOVES:
-        operands = [cast_text(text, d, compute_dtype(d)) for text, d in zip(operands, dtypes)]
-    row = FUNCTIONS[name]
-    text = row.get(compute, row.get(kind_of(dtype), ""))
-    text = text.format(t=TYPES[compute], **dict(zip("abc", operands)))
-    if result == "bool" or (name == "where" and result == dtype):
-        return text
-    return cast_text(text, compute, result)
+    compute = compute_dtype(dtypes[-1])
+    words = {"t": TYPES[compute]}
+    return table_text(name, dtypes, result, operands, functions=FUNCTIONS, cast_text=cast_text, words=words)
 
 
 def enclosed(text: str) -> str:

@@ -35,7 +35,8 @@ from tilewright.ir.tile import (
     value_dtype,
 )
 
-from ..cpp.writer import can_fail, divides_integers, model_lines
+from ..cpp.writer import can_fail, divides_integers
+from ..writer import model_lines
 from .functions import (
     COMBINERS,
     MISSING,

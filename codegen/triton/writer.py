@@ -3,60 +3,48 @@
 from __future__ import annotations
 
 import keyword
-import re
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 
-from xdsl.ir import BlockArgument, Operation, OpResult, SSAValue
+from xdsl.ir import Operation, SSAValue
 
 from tilewright.ir.errors import UnsupportedTargetError
 from tilewright.ir.expr import IntExpr, Ranges, free_symbols
-from tilewright.ir.text import file_lines
 from tilewright.ir.tile import (
     AllocOp,
-    ConstantOp,
     ForOp,
     IndexOp,
     KernelOp,
-    LoadOp,
-    MapOp,
     ReduceOp,
     YieldOp,
     index_expressions,
-    value_dtype,
 )
 
-from ..cpp.writer import signed_terms
+from ..writer import KernelWriter, by_sign, signed_terms
 from .expressions import SAFE, TritonExpressions, largest
 from .functions import constant_text
 
-INDENT = "    "
-RESERVED = {*keyword.kwlist, "tl", "tw", "triton", "libdevice", "range", "float", "program", "failed_ptr"}
+RESERVED = frozenset([*keyword.kwlist, "tl", "tw", "triton", "libdevice", "range", "float", "program", "failed_ptr"])
 
 Dims = frozenset[int]
 SCALAR: Dims = frozenset()
 
 
-class Writer:
+class Writer(KernelWriter):
     """Lines of one kernel. Each loop with a knob is a dim of its blocks: a value that varies over some of them is a
     block with as many dims as the kernel has, those that it does not vary over of size 1; one that varies over none is
     a scalar.
     """
 
+    indent, comment, reserved = "    ", "#", RESERVED
+    constant_text = constant_text
+
     def __init__(self, kernel: KernelOp):
-        self.kernel = kernel
-        self.lines: list[str] = []
-        self.depth = 0
-        self.commented: list[str] = []
+        super().__init__(kernel, taken=[*kernel.knobs, kernel.sym_name.data])
         self.knob_of_dim: dict[int, str] = {}
         self.dims_of_name: dict[str, Dims] = {}  # of axes and computed positions
         self.varies: dict[SSAValue, Dims] = {}
         self._find_dims(kernel.body.block.ops, 0)
         self.rank = len(self.knob_of_dim)
-        self.taken: set[str] = {*RESERVED, *kernel.knobs, kernel.sym_name.data}
-        self.symbols: dict[str, str] = {name: self.unique(name) for name in kernel.size_names}
-        self.extents: dict[str, IntExpr] = {}
-        self.texts: dict[SSAValue, str] = {}
         self.masks: dict[int, str] = {}  # by dim: what tells the elements that exist, where not all do
         self.wide = self._wide_names()  # axes of which int32 is too narrow
 
@@ -109,60 +97,12 @@ class Writer:
         names = {name for expr in exprs for name in free_symbols(expr)}
         return frozenset().union(*(self.dims_of_name.get(name, SCALAR) for name in names))
 
-    # -- lines
-
-    def emit(self, text: str) -> None:
-        self.lines.append(INDENT * self.depth + text)
-
-    @contextmanager
-    def indented(self, head: str) -> Iterator[None]:
-        self.emit(head)
-        self.depth += 1
-        yield
-        self.depth -= 1
-
-    def comment_lines(self, op: Operation) -> None:
-        """The model's lines that `op` came from, where they differ from the last comment."""
-        lines = file_lines(op.location)
-        if lines and lines != self.commented:
-            self.emit(f"# {', '.join(lines)}")
-            self.commented = lines
-
-    # -- names
-
-    def unique(self, wanted: str) -> str:
-        """A Python name like `wanted` that nothing in this kernel has."""
-        base = re.sub(r"\W|^(?=\d)", "_", wanted).strip("_") or "v"
-        base = f"v{base}" if base[0].isdigit() else base
-        name, number = base, 1
-        while name in self.taken:
-            number += 1
-            name = f"{base}_{number}"
-        self.taken.add(name)
-        return name
-
-    def new_name(self, value: SSAValue) -> str:
-        return self.unique(value.name_hint or _default_name(value))
-
-    def new_symbol(self, name: str, extent: IntExpr) -> str:
-        """A name for an axis or a position that runs over ``[0, extent)``."""
-        self.symbols[name] = self.unique(name)
-        self.extents[name] = extent
-        return self.symbols[name]
+    # -- texts
 
     def declare(self, value: SSAValue, expression: str) -> None:
         name = self.new_name(value)
         self.emit(f"{name} = {expression}")
         self.texts[value] = name
-
-    # -- texts
-
-    def text(self, value: SSAValue) -> str:
-        """What stands for `value` in an expression."""
-        if isinstance(value, OpResult) and isinstance(value.op, ConstantOp):
-            text = constant_text(value.op.value.data, value_dtype(value))
-            return f"({text})" if text.startswith("-") else text
-        return self.texts[value]
 
     def index(self, expr: IntExpr) -> str:
         return TritonExpressions(Ranges(self.extents), self.symbols).text(expr, 0)
@@ -174,10 +114,7 @@ class Writer:
 
     def condition(self, expr: IntExpr) -> str:
         """That `expr` is >= 0; `i < 6` reads better than `5 - i >= 0`."""
-        positive: IntExpr = 0
-        negative: IntExpr = 0
-        for term, sign in signed_terms(expr):
-            positive, negative = (positive + term, negative) if sign > 0 else (positive, negative - term)
+        positive, negative = by_sign(expr)
         if not isinstance(negative, int):
             return f"{self.index(negative)} < {self.index(positive + 1)}"
         return f"{self.index(positive)} >= {negative}"
@@ -196,15 +133,3 @@ class Writer:
     def mask(self, dims: Dims, conditions: Sequence[str] = ()) -> str:
         """What tells the elements of a block that exist and meet the conditions; empty where all do."""
         return " & ".join([*(self.masks[d] for d in sorted(dims & self.masks.keys())), *conditions])
-
-
-def _default_name(value: SSAValue) -> str:
-    if isinstance(value, BlockArgument):
-        return f"p{value.index}"
-    assert isinstance(value, OpResult)
-    op = value.op
-    if isinstance(op, LoadOp):
-        return op.ref.name_hint or f"p{op.ref.index}_value" if isinstance(op.ref, BlockArgument) else "x"
-    if isinstance(op, (MapOp, ReduceOp)):
-        return op.fn.data
-    return op.combiners[value.index] if isinstance(op, ForOp) else "v"
