@@ -154,7 +154,7 @@ def test_compiles_that_are_killed_leave_nothing_that_hurts(tmp_path):
 
 INTERRUPTED = """
 generator, interrupted = random.Random(0), 0
-for attempt in range(8):
+for attempt in range(4):
     model = fresh(attempt)
     call = compiled(model)
     timer = threading.Timer(generator.random() * 0.6, lambda: os.kill(os.getpid(), signal.SIGINT))

@@ -50,15 +50,15 @@ def found(context: PassContext) -> int:
 
 SOME = {"boolean_mask", "sliding_window", "sink", "grouped_expand", "alibi", "log_sum_exp"}
 ALL = [("odd", torch.float32)]
-SLOW = [
-    ("blocks", torch.float32), ("one query", torch.float32), ("odd", torch.bfloat16), ("blocks", torch.float16),
-]
+SLOW = [("odd", torch.bfloat16)]
+EXHAUSTIVE = [("blocks", torch.float32), ("one query", torch.float32), ("blocks", torch.float16)]
 
 
 @pytest.mark.parametrize(
     ("size", "dtype", "names"),
     [*((*case, None) for case in ALL), ("blocks", torch.float32, SOME), ("one query", torch.bfloat16, SOME),
-     *(pytest.param(*case, None, marks=pytest.mark.slow) for case in SLOW)],
+     *(pytest.param(*case, None, marks=pytest.mark.slow) for case in SLOW),
+     *(pytest.param(*case, None, marks=pytest.mark.exhaustive) for case in EXHAUSTIVE)],
 )
 def test_corpus(size, dtype, names):
     cases = [(s, arguments(s, size, dtype)) for s in SPELLINGS if names is None or s.name in names]

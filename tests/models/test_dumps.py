@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -13,14 +14,17 @@ from tilewright.ir.text import parse_ir, print_ir
 from tilewright.passes.pipelines import parse_pipeline
 from tilewright.passes.verify import NumericVerifier
 
-pytestmark = pytest.mark.slow
+DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
+SLOW = {("minilm", "f32"), ("resnet", "bf16"), ("llama", "f32")}
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["f32", "bf16"])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(("name", "dtype"), [
+    pytest.param(*case, marks=pytest.mark.slow if case in SLOW else pytest.mark.exhaustive)
+    for case in itertools.product(MODELS, DTYPES)
+])
 def test_every_dump_is_the_model(name, dtype, tmp_path):
     row = MODELS[name]
-    model = row.build(small=True, dtype=dtype)
+    model = row.build(small=True, dtype=DTYPES[dtype])
     inputs = row.inputs(model, small=True)
     made = tilewright.compile(model, (), inputs, dump_ir=str(tmp_path))
     bound = made.signature.bind(made.signature.flatten((), inputs))

@@ -10,6 +10,18 @@ import torch
 from families import FAMILIES
 
 FAST = {("bert", "train"), ("llama", "f32")}
+SLOW = {
+    ("gpt2", "train"), ("t5", "train"), ("resnet", "train"), ("mamba", "f32"), ("swin", "bf16"), ("whisper", "f32"),
+    ("mixtral", "bf16"), ("convnext", "f32"), ("mobilenetv2", "f32"), ("vit", "train"), ("llama", "train"),
+}
+
+
+def marks(name, mode):
+    """`make coverage` measures every family in every mode."""
+    if (name, mode) in FAST:
+        return ()
+    return pytest.mark.slow if (name, mode) in SLOW else pytest.mark.exhaustive
+
 
 # What may run in ATen besides matrix products, convolutions and attention: choosing experts, and their products.
 LEFT_TO_ATEN = {
@@ -31,7 +43,7 @@ def fresh_dynamo():
 @pytest.mark.parametrize(
     ("name", "mode"),
     [
-        pytest.param(name, mode, marks=() if (name, mode) in FAST else pytest.mark.slow)
+        pytest.param(name, mode, marks=marks(name, mode))
         for name in FAMILIES
         for mode in model_coverage.MODES
     ],

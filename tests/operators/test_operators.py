@@ -68,9 +68,9 @@ def samples_of(name: str, dtype: str, count: int, *, grad: bool = False) -> list
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype, start", [("f32", 0), ("bf16", 2), ("i64", 4)])
 def test_kernels(dtype, start):
-    """Every sixth variant's second sample, compiled together."""
+    """Every twelfth variant's second sample, compiled together."""
     candidates = []
-    for name in list(variants())[start::6]:
+    for name in list(variants())[start::12]:
         for sample in samples_of(name, dtype, 2)[-1:]:
             record, candidate = run_sample(sample)
             assert record is not None and not bad(name, [record]), record
@@ -78,14 +78,14 @@ def test_kernels(dtype, start):
     records = [(c.sample.variant, r) for c, r in zip(candidates, run_compiled(candidates, lambda *_: None))]
     wrong = [line for name, record in records for line in bad(name, [record])]
     assert not wrong, "\n".join(wrong)
-    assert len(records) >= 40
+    assert len(records) >= 20
 
 
 @pytest.mark.slow
 def test_backward():
-    """Every fifth variant's first sample with gradients, in the interpreter and compiled together."""
+    """Every tenth variant's first sample with gradients, in the interpreter and compiled together."""
     candidates, wrong = [], []
-    for name in list(variants())[1::5]:
+    for name in list(variants())[1::10]:
         for sample in samples_of(name, "f32", 1, grad=True):
             record, candidate = run_sample(sample, backward=True)
             wrong += bad(name, [record]) if record is not None else []
@@ -93,7 +93,7 @@ def test_backward():
     for candidate, record in zip(candidates, run_compiled(candidates, lambda *_: None)):
         wrong += bad(candidate.sample.variant, [record])
     assert not wrong, "\n".join(wrong)
-    assert len(candidates) >= 80
+    assert len(candidates) >= 40
 
 
 @pytest.mark.parametrize("row", KNOWN, ids=lambda row: f"{row.variant}-{row.stage}-{row.dtype}-{row.index}")
