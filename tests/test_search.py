@@ -64,6 +64,11 @@ FOUND: dict[str, Case] = {
     "the least element of halves is looked for among unrounded ones": Case(Program(
         [Input((3,), (1,), torch.bfloat16)], [Step("mul", (0, 0)), Step("amin", (1,), ([0], False))], [2]),
         "dynamic backward", 766052968),
+    "the least element of halves is computed again, from a sum that was stored": Case(Program(
+        [Input((12,), (1,), torch.bfloat16)], [
+            Step("sin", (0,)), Step("slice", (1,), (0, 1, 8, 1)), Step("sum", (2,), ([0], True)), Step("sub", (3, 2)),
+            Step("amin", (4,), ([0], True)),
+        ], [5]), "backward", 594199177),
     "of no elements one is divided by zero": Case(Program(
         [Input((3, 0), (1, 1)), Input((0, 3, 0), (1, 1, 1), torch.int64)],
         [Step("cat", (1, 1), (0,)), Step("pick", (0, 2), (1,)), Step("softplus", (3,))], [4]), "backward", 7),
