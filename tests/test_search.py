@@ -18,7 +18,7 @@ from search import Case, cases_of, failures, reduced
 
 
 def check(cases: list[Case]) -> None:
-    wrong = [(case, why) for case, why in failures(cases) if case.is_ours()]
+    wrong = [(case, why) for case, why in failures(cases) if case.is_ours(why)]
     assert not wrong, "\n".join(f"{why}\n{case}" for case, why in wrong)
 
 
