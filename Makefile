@@ -4,7 +4,7 @@
 # make search compile 2,000 random graphs and compare them with eager; leaves benchmarks/results/search.json
 # make opdb   run every sample of PyTorch's operator database (~half an hour); leaves benchmarks/results/operators.json
 #              and docs/operators.md. Stopped, it goes on with: make opdb OPDB=--resume
-# make bench  time models against eager and Inductor; leaves benchmarks/results/
+# make bench  time models against eager and Inductor; leaves benchmarks/results/ and docs/performance.md
 # make coverage  what becomes of every family of models; leaves benchmarks/results/coverage.json and docs/models.md
 #
 # Each makes .venv by itself. They need Python 3.11 or 3.12, a C++ compiler and a package index.
@@ -49,6 +49,7 @@ lint: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(RUN) benchmarks/models.py
+	$(RUN) benchmarks/page.py
 
 # In a folder whose tests import one another by their names.
 opdb: $(INSTALLED)

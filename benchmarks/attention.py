@@ -9,7 +9,6 @@ versions, every sample, the error of each arm against float64, and the limits th
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -25,7 +24,6 @@ from torch.nn import functional as F
 
 from tilewright.report import duration
 
-RESULTS = Path(__file__).resolve().parent / "results"
 LENGTHS = (1024, 2048, 4096, 8192, 16384)
 INF = float("inf")
 Tensor = torch.Tensor
@@ -206,7 +204,7 @@ def main() -> None:
         table, rows = Table("length", "eager", "ours"), memory()
         for row in rows:
             table.add_row(str(row["length"]), *(f"{row[arm] / 1e6:.1f} MB" for arm in ("eager", "ours")))
-        target = RESULTS / "attention_memory.json"
+        name = "attention_memory"
     else:
         table, rows = Table("case", "ours", "over eager", "over inductor", "over sdpa", "limits"), []
         for name in args.cases or CASES:
@@ -216,11 +214,10 @@ def main() -> None:
             ratios = [f"{others[arm]:.2f}" if arm in others else "" for arm in ("eager", "inductor", "sdpa")]
             limits = " ".join(f"{arm} {'met' if met else 'MISSED'}" for arm, met in row["met"].items())
             table.add_row(name, duration(row["medians"]["ours"]), *ratios, limits)
-        target = RESULTS / f"attention_{torch.get_num_threads()}_threads.json"
+        name = "attention"
     console.print(table)
     if not args.cases:
-        target.write_text(json.dumps({"machine": harness.machine(), "rows": rows}, indent=1) + "\n")
-        console.print(f"wrote {target}")
+        console.print(f"wrote {harness.write(name, rows)}")
 
 
 if __name__ == "__main__":

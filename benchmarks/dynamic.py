@@ -8,10 +8,8 @@ static for each size.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import harness  # first: it settles the OpenMP policy before torch is imported
@@ -22,7 +20,6 @@ from torch.nn import functional as F
 
 from tilewright.report import duration
 
-RESULTS = Path(__file__).resolve().parent / "results"
 LIMIT = 1.15  # how much slower than the static program the dynamic one may be
 
 
@@ -121,10 +118,8 @@ def main() -> None:
             mark = " over the limit" if row["ratio"] > LIMIT else ""
             table.add_row(name, " x ".join(map(str, row["sizes"])), *times, f"{row['ratio']:.2f}{mark}")
     console.print(table)
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"dynamic_{torch.get_num_threads()}_threads.json"
-    path.write_text(json.dumps({"machine": harness.machine(), "rows": rows}, indent=1) + "\n")
-    console.print(f"wrote {path}")
+    if not args.cases:
+        console.print(f"wrote {harness.write('dynamic', rows)}")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ steady where their times are not. Every arm runs in the same process with the sa
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import platform
@@ -13,7 +14,10 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
+
+RESULTS = Path(__file__).resolve().parent / "results"
 
 # Spinning workers slow the other arms on a busy machine by orders of magnitude. Set before OpenMP starts.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -108,6 +112,35 @@ def machine() -> dict[str, Any]:
         "tilewright": tilewright.__version__,
         "date": time.strftime("%Y-%m-%d"),
     }
+
+
+def write(name: str, rows: Sequence[Mapping[str, Any]], **more: Any) -> Path:
+    """Leave `rows`, and `more` about them all, in ``results/name_THREADS_threads.json``, with what `machine` says."""
+    import torch
+
+    RESULTS.mkdir(exist_ok=True)
+    path = result_path(name, torch.get_num_threads())
+    path.write_text(json.dumps({"machine": machine(), **more, "rows": rows}, indent=1) + "\n")
+    return path
+
+
+def replaced(name: str, rows: Sequence[Mapping[str, Any]], key: Sequence[str]) -> list[Mapping[str, Any]]:
+    """The rows that an earlier run on the same machine left under `name`, those with the same `key` replaced."""
+    import torch
+
+    path = result_path(name, torch.get_num_threads())
+    made = {tuple(row[k] for k in key): row for row in rows}
+    if not path.exists():
+        return list(rows)
+    found = json.loads(path.read_text())
+    now, then = ({**m, "date": None} for m in (machine(), found["machine"]))
+    if now != then:
+        return list(rows)
+    return list({**{tuple(row[k] for k in key): row for row in found["rows"]}, **made}.values())
+
+
+def result_path(name: str, threads: int) -> Path:
+    return RESULTS / f"{name}_{threads}_threads.json"
 
 
 def _processor() -> str:

@@ -2,8 +2,9 @@
 
 Inference in two dtypes; with ``--frozen`` also the frozen arms (Inductor with freezing, Tilewright frozen), with
 ``--training`` also a training step (forward, loss, backward). ``--only resnet,vit`` picks models, ``--quick`` is seven
-rounds. Writes one JSON per run to benchmarks/results/, row by row: machine, versions, every sample, compile times,
-errors, fallbacks. All arms of a row run in one process, take turns, and are compared by paired ratios.
+rounds. Leaves benchmarks/results/models_THREADS_threads.json, row by row: machine, versions, every sample, compile
+times, errors, fallbacks; the rows that an earlier run left on the same machine stay. All arms of a row run in one
+process, take turns, and are compared by paired ratios.
 """
 
 from __future__ import annotations
@@ -11,13 +12,10 @@ from __future__ import annotations
 import argparse
 import copy
 import gc
-import json
 import statistics
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import harness  # first: it settles the OpenMP policy before torch is imported
@@ -29,7 +27,6 @@ from sizes import SIZES
 import tilewright
 from tilewright.report import duration
 
-RESULTS = Path(__file__).resolve().parent / "results"
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
 BACKENDS = ("inductor", "tilewright")
 
@@ -123,15 +120,15 @@ def main() -> None:
     parser.add_argument("--mode", choices=MODES, action="append", help="these alone")
     parser.add_argument("--rounds", type=int, default=20, help="samples of each arm (default: 20)")
     parser.add_argument("--quick", action="store_true", help="seven rounds, ten seconds of timing a row, f32 alone")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of every arm")
     args = parser.parse_args()
+    torch.set_num_threads(args.threads)
     names = args.only.split(",")
     if unknown := [name for name in names if name not in SIZES]:
         parser.error(f"unknown model {unknown[0]!r}; there are {', '.join(SIZES)}")
     modes = args.mode or ["inference", *["frozen"] * args.frozen, *["training"] * args.training]
     dtypes = args.dtype or (["f32"] if args.quick else list(DTYPES))
     rounds, seconds = (7, 10.0) if args.quick else (args.rounds, 60.0)
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / time.strftime("models_%Y%m%d_%H%M%S.json")
     console, rows = Console(width=max(Console().width, 120)), []
     table = Table(
         "model", "dtype", "mode", "eager", "inductor", "tilewright", "over eager", "over inductor", "first call"
@@ -147,7 +144,7 @@ def main() -> None:
                 first = " / ".join(duration(row["first_call_seconds"][arm]) for arm in BACKENDS)
                 table.add_row(name, dtype, mode, *times, *ratios, first)
                 console.print(f"{name} {dtype} {mode}: {', '.join(times)}; {' '.join(ratios)}", highlight=False)
-                path.write_text(json.dumps({"machine": harness.machine(), "rows": rows}, indent=1) + "\n")
+                path = harness.write("models", harness.replaced("models", rows, ("model", "dtype", "mode")))
     console.print(table)
     for mode in modes:
         found = [row["speedup_over_inductor"] for row in rows if row["mode"] == mode]

@@ -2,18 +2,15 @@
 
 Tiny tensors, so that next to nothing is computed. The arms: eager torch; Dynamo's guards alone, with eager's kernels
 (``backend="eager"``) and with none (`nothing`, AOTAutograd around a backend that gives results made before); Inductor;
-ours, with the host program in C++ and in Python. Writes one JSON to benchmarks/results/: machine, versions, every
-sample, and for each case what a kernel costs once `nothing` is subtracted.
+ours, with the host program in C++ and in Python. Leaves benchmarks/results/overhead_THREADS_threads.json: machine,
+versions, every sample, and for each case what a kernel costs once `nothing` is subtracted.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import harness  # first: it settles the OpenMP policy before torch is imported
@@ -24,7 +21,6 @@ from torch._dynamo.backends.common import aot_autograd
 
 from tilewright.backend import last_compilation
 
-RESULTS = Path(__file__).resolve().parent / "results"
 KERNELS = 50
 ELEMENTS = 32
 
@@ -149,10 +145,8 @@ def main() -> None:
             table.add_row(f"faster than {arm}", *(f"{row['speedup'][arm]:.2f} x" for row in rows))
     console = Console(width=max(Console().width, 110))
     console.print(table)
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / time.strftime("overhead_%Y%m%d_%H%M%S.json")
-    path.write_text(json.dumps({"machine": harness.machine(), "rows": rows}, indent=1) + "\n")
-    console.print(f"wrote {path}")
+    if not args.cases:
+        console.print(f"wrote {harness.write('overhead', rows)}")
 
 
 if __name__ == "__main__":

@@ -4,21 +4,19 @@ Each row of `ROWS` is a function that models spend their time in outside of prod
 sizes (megabytes of its largest tensor). Beside each time stands the share of the bandwidth that a copy of as many bytes
 reaches: into memory that is there already (``copy``), and into memory as fresh as the results of a call (``clone``).
 Work that exceeds the caches goes through several sets of inputs in turn. Every result is compared with float64 first.
-Writes benchmarks/results/rows_THREADS.json: machine, load, every sample.
+Where all rows run, leaves benchmarks/results/rows_THREADS_threads.json: machine, load, every sample.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import math
 import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import harness  # first: it settles the OpenMP policy before torch is imported
@@ -30,7 +28,6 @@ from torch.nn import functional as F
 
 from tilewright.report import duration
 
-RESULTS = Path(__file__).resolve().parent / "results"
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
 SIZES, DEFAULT_SIZES, QUICK_SIZES = (0.1, 1.0, 4.0, 16.0, 100.0), (0.1, 4.0, 100.0), (1.0,)
 LARGE = 4.0  # megabytes: from here on the issue is bandwidth
@@ -284,7 +281,6 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="threads of every arm (default: 1)")
     parser.add_argument("--rounds", type=int, default=20, help="samples of each arm (default: 20)")
     parser.add_argument("--quick", action="store_true", help=f"one size, {QUICK_SIZES[0]:g} MB")
-    parser.add_argument("--output", type=Path, help="default: benchmarks/results/rows_THREADS.json, where all rows run")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     load = os.getloadavg()
@@ -305,14 +301,9 @@ def main() -> None:
         console.print(f"{name} {dtype} {size:g} MB: {', '.join(times)}; {', '.join(ratios + shares)}", highlight=False)
     console.print(table)
     console.print(summary(rows))
-    path = args.output
-    if path is None and not (args.only or args.quick or args.dtype):
-        path = RESULTS / f"rows_{args.threads}.json"
-    if path is not None:
-        path.parent.mkdir(exist_ok=True)
-        found = {"machine": harness.machine(), "load": load, "seconds": time.perf_counter() - started}
-        path.write_text(json.dumps({**found, "summary": summary(rows), "rows": rows}, indent=1) + "\n")
-        console.print(f"wrote {path}")
+    if not (args.only or args.quick or args.dtype):
+        more = {"load": load, "seconds": time.perf_counter() - started, "summary": summary(rows)}
+        console.print(f"wrote {harness.write('rows', rows, **more)}")
 
 
 if __name__ == "__main__":
