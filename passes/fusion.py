@@ -27,6 +27,7 @@ from .fusion_graph import EXTERN_OPS, FusionGraph, Strides, argument_strides
 from .fusion_regions import RegionBuilder
 from .lowering.loops import AccessWalk
 from .lowering.names import region_location, region_name
+from .lowering.rounding import mark_identified
 from .lowering.scatter import reads_what_it_overwrites, scatter_region, scatter_walks
 from .lowering.walk import CannotFuse, Domain, domain_for
 from .structure import Structure
@@ -91,6 +92,7 @@ class Fuser:
 
     def __init__(self, function: FuncOp, options: Fuse, context: PassContext):
         self.block = function.body.block
+        mark_identified(self.block)
         self.options, self.context = options, context
         attribute = function.attributes.get("arg_strides")
         strides = [a for a in attribute if isinstance(a, DimsAttr)] if isinstance(attribute, ArrayAttr) else []

@@ -69,6 +69,10 @@ FOUND: dict[str, Case] = {
             Step("sin", (0,)), Step("slice", (1,), (0, 1, 8, 1)), Step("sum", (2,), ([0], True)), Step("sub", (3, 2)),
             Step("amin", (4,), ([0], True)),
         ], [5]), "backward", 594199177),
+    "halves of which another kernel takes the maximum are computed again": Case(Program(
+        [Input((17, 100), (100, 1), torch.bfloat16), Input((17, 100), (200, 2), torch.bfloat16)], [
+            Step("amin", (1,), ([0], True)), Step("div", (2, 0)), Step("amax", (3,), ([1], False)),
+        ], [4]), "backward", 930963681),
     "of no elements one is divided by zero": Case(Program(
         [Input((3, 0), (1, 1)), Input((0, 3, 0), (1, 1, 1), torch.int64)],
         [Step("cat", (1, 1), (0,)), Step("pick", (0, 2), (1,)), Step("softplus", (3,))], [4]), "backward", 7),

@@ -5,15 +5,17 @@ place of a maximum depends on it, these digits would decide otherwise than the e
 reads such a value has to see one and the same, so that ``x - floor(x)`` stays below one.
 
 The same holds from graph to graph. The gradient of a maximum asks which elements equal it, and divides by their number:
-what the forward takes the maximum of, the backward may compute again, from halves that the forward has stored. So all
-that such a value is computed from is rounded too, and the maximum of halves is itself a decision.
+of what the forward takes the maximum, the backward may compute again from other halves that were stored, in other
+kernels. So all halves of a graph from which such a maximum is computed, or the operands of such a question, are rounded
+wherever they are made: `mark_identified` marks them before there are kernels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from xdsl.ir import Operation, SSAValue
+from xdsl.dialects.builtin import UnitAttr
+from xdsl.ir import Block, Operation, SSAValue
 
 from tilewright.ir import tw
 from tilewright.ir.dtypes import DTYPES, compute_dtype, round_to
@@ -22,15 +24,43 @@ from tilewright.ir.scalars import REDUCTIONS, SCANS, STEPS
 _CHOOSE = frozenset({"maximum", "minimum", "fmax", "fmin", "neg", "abs", "where"})
 """Functions whose results are elements of their operands, but for the sign."""
 
+MARK = "rounded"
+"""The attribute of ops whose results are rounded to their dtype where they are made."""
+
 
 def values_to_round(ops: Sequence[Operation]) -> set[SSAValue]:
     """The values of a region, whose ops come in order, that are to be rounded to their dtype where they are made."""
     deciding: set[SSAValue] = set()
     for op in reversed(ops):
-        if _decides(op) or not deciding.isdisjoint(op.results):
+        if _decides(op) or (_passes_on(op) and not deciding.isdisjoint(op.results)):
             deciding.update(op.operands)
     inside = set(ops)
-    return {value for value in deciding if value.owner in inside and _has_more_digits(value)}
+    marked = {result for op in ops if MARK in op.attributes for result in op.results}
+    return marked | {value for value in deciding if value.owner in inside and _has_more_digits(value)}
+
+
+def mark_identified(block: Block) -> None:
+    """Mark what makes the halves from which values come that are found again by what they are."""
+    origins: set[SSAValue] = set()
+    for op in reversed(list(block.ops)):
+        if _identifies(op) or not origins.isdisjoint(op.results):
+            origins.update(op.operands)
+        computes = isinstance(op, (tw.MapOp, tw.ReduceOp, tw.ScanOp))
+        if computes and not origins.isdisjoint(op.results) and _has_more_digits(op.results[0]):
+            op.attributes[MARK] = UnitAttr()
+
+
+def _identifies(op: Operation) -> bool:
+    """Whether a result is an element that equality may find again, or the answer of such a search."""
+    if isinstance(op, tw.MapOp) and op.fn.data in ("eq", "ne"):
+        return DTYPES[tw.tensor_type(op.args[0]).dtype].is_float and not any(
+            isinstance(value.owner, tw.ConstantOp) for value in op.args
+        )
+    if isinstance(op, tw.ReduceOp) and op.fn.data in ("max", "min"):
+        casts = [use.operation for use in op.result.uses if isinstance(use.operation, tw.MapOp)]
+        kept = [op.result, *(cast.result for cast in casts if cast.fn.data == "cast")]
+        return any(_is_half(tw.tensor_type(value).dtype) for value in kept)
+    return False
 
 
 def _decides(op: Operation) -> bool:
@@ -40,8 +70,7 @@ def _decides(op: Operation) -> bool:
             to_integer = op.fn.data == "cast" and not DTYPES[tw.tensor_type(op.result).dtype].is_float
             return to_integer or op.fn.data in STEPS
         case tw.ReduceOp():
-            of_halves = _is_half(tw.tensor_type(op.result).dtype)
-            return REDUCTIONS[op.fn.data].result == "i64" or (of_halves and op.fn.data in ("max", "min"))
+            return REDUCTIONS[op.fn.data].result == "i64"
         case tw.ScanOp():
             return SCANS[op.fn.data].result == "i64"
     return False
