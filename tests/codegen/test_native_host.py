@@ -118,6 +118,14 @@ def test_the_option_chooses_the_host():
         torch.testing.assert_close(model(x(4, 4)), function(x(4, 4)))
 
 
+def test_the_host_is_not_optimized_and_the_kernels_are():
+    """gcc's pragma holds for all that follows it in a file."""
+    made = tilewright.compile(lambda x: torch.softmax(x, -1) @ x.t().contiguous(), (torch.randn(4, 8),))
+    [source] = made.compilation.sources
+    assert source.index('extern "C" int64_t softmax') < source.index('#include "tilewright_host.h"')
+    assert source.count("#include") == 2 and "optimize(" not in source
+
+
 def test_a_loaded_artifact_has_the_host_in_machine_code(tmp_path, monkeypatch):
     model = tilewright.compile(lambda a: torch.tanh(a @ a) + 1, (x(4, 4),))
     path = model.save(tmp_path / "m.tw")

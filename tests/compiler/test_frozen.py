@@ -34,6 +34,9 @@ def settled(model: nn.Module) -> nn.Module:
 def same(ours, model, *inputs) -> None:
     """At most a small factor of eager's error against float64 (folding rounds a weight once more)."""
     expected = model(*inputs)
+    if expected.dtype == torch.float64:  # nothing finer tells which rounding is better
+        torch.testing.assert_close(ours, expected, rtol=1e-13, atol=1e-14)
+        return
     exact = copy.deepcopy(model).double()(*[x.double() if x.is_floating_point() else x for x in inputs])
     assert (ours.stride(), ours.dtype) == (expected.stride(), expected.dtype)
     assert (mismatch := compare(ours, expected, exact, "reassociates", factor=4.0)) is None, mismatch
