@@ -30,6 +30,7 @@ DEFAULT: list[tuple[str, str]] = [
     ("layout", "the library's layout of choice is known before kernels are shaped around it"),
     ("split-bias", "a bias that the next kernel can add in a register need not go through the library"),
     ("attention", "two products with a softmax between them are one kernel, before others take what stands between"),
+    ("softmax-division", "a row needs one division, once no pass has to recognise the softmax any more"),
     ("fuse", "groups become kernels, by the bytes and launches that they save"),
     ("lower", "every region becomes a loop nest, the graph a program over buffers"),
     ("plan-memory", "temporaries whose lives do not overlap share the arena, once all of them are known"),

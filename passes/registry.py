@@ -24,6 +24,7 @@ MODULES: dict[str, str] = {
     "layout": "tilewright.passes.layout",
     "attention": "tilewright.passes.attention",
     "fuse": "tilewright.passes.fusion",
+    "softmax-division": "tilewright.passes.softmax_division",
     "split-bias": "tilewright.passes.split_bias",
     "split-reductions": "tilewright.passes.split_reductions",
     "lower": "tilewright.passes.lowering.program",

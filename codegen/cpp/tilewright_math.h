@@ -164,7 +164,6 @@ template <class T> TW_INLINE T clamp(T x, T limit) {
   x = TW_APART(x > limit ? limit : x);
   return x < -limit ? -limit : x;
 }
-#undef TW_APART
 
 // e^x = (1 + expm1) * 2^exponent, with x brought into the range where floats neither overflow to infinity nor vanish.
 struct ExpParts {
@@ -173,8 +172,7 @@ struct ExpParts {
 
   TW_SPECIAL int32_t exponent() const { return int32_t(bits) - 0x4b4000fe; }
 };
-TW_INLINE ExpParts exp_parts(float x) {
-  x = clamp(x, 104.0f);
+TW_INLINE ExpParts exp_parts_within(float x) {
   // Adding 1.5 * 2^23 rounds to an integer, which then stands in the low bits.
   const float magic = 0x1.8p23f + 254.0f;
   const float shifted = fma(x, 0x1.715476p+0f, magic), n = shifted - magic;
@@ -187,6 +185,7 @@ TW_INLINE ExpParts exp_parts(float x) {
   p = fma(p, r, 0x1.fffffcp-2f);
   return {fma(r * r, p, r), bits_as<uint32_t>(shifted)};
 }
+TW_INLINE ExpParts exp_parts(float x) { return exp_parts_within(clamp(x, 104.0f)); }
 TW_INLINE float power_of_two(int32_t exponent) { return bits_as<float>((exponent + 127) << 23); }
 
 // The scale is applied in two halves, since 2^exponent alone may not be a float where the product is one. Each half's
@@ -194,13 +193,15 @@ TW_INLINE float power_of_two(int32_t exponent) { return bits_as<float>((exponent
 // that is subnormal takes 100 times as long.
 TW_INLINE float exp(float x) {
   const bool vanishes = x < -104.0f;
-  const ExpParts e = exp_parts(vanishes ? 0.0f : x);
+  const float kept = TW_APART(vanishes ? 0.0f : x);
+  const ExpParts e = exp_parts_within(kept > 104.0f ? 104.0f : kept);
   const uint32_t half = e.bits >> 1;
   const float first = bits_as<float>(half << 23), second = bits_as<float>((e.bits - half) << 23);
   const float result = fma(e.expm1, first, first) * second;
   return vanishes ? 0.0f : result;
 }
 TW_INLINE double exp(double x) { return __builtin_exp(x); }
+#undef TW_APART
 
 // The double versions below carry float functions: about 40 correct bits, to be rounded to float once.
 struct WideExpParts {

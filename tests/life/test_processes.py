@@ -157,7 +157,7 @@ generator, interrupted = random.Random(0), 0
 for attempt in range(4):
     model = fresh(attempt)
     call = compiled(model)
-    timer = threading.Timer(generator.random() * 0.6, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer = threading.Timer(generator.random() * 0.3, lambda: os.kill(os.getpid(), signal.SIGINT))
     timer.start()
     try:
         check(call, model)

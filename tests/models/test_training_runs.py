@@ -74,7 +74,7 @@ def test_real_minilm_learns_as_in_eager(dtype):
     wide, eager = copy.deepcopy(model).double(), copy.deepcopy(model)
     model.compile(backend="tilewright", fullgraph=True)
     generator = torch.Generator().manual_seed(0)
-    orders = [torch.randperm(8, generator=generator) for _ in range(5)]  # who is paired with whom
+    orders = [torch.randperm(8, generator=generator) for _ in range(3)]  # who is paired with whom
     draws = [tuple(t[order] for t in inputs) for order in orders]
     found = model_coverage.errors(
         [fine_tuning_step(model, draw, dtype) for draw in draws],
