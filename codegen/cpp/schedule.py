@@ -13,7 +13,8 @@ NEVER = 1 << 62
 
 @dataclass(frozen=True)
 class Knob:
-    """One choice. `values` are worth trying, `low` and `high` bound what a schedule may say; see `Schedule`.
+    """One choice. `values` are worth trying. Any value from `low` to `high` gives a right kernel that takes no more
+    than an eighth of its input's memory besides, since schedules come from elsewhere too; see `Schedule`.
 
     `numerics` is the class of change that another value makes: ``exact``, or ``reassociates`` where float sums are
     added up in another order.
@@ -34,7 +35,7 @@ KNOBS: dict[str, Knob] = {
                     "iterations that an instruction takes at once (0: the compiler decides)"),
     "COLUMN_BLOCK": Knob(4096, (256, 512, 1024, 2048), 64, 1 << 16, "exact",
                          "the most columns that are reduced side by side"),
-    "ROW_BLOCK": Knob(64, (16, 32, 128, 256), 1, 1 << 20, "reassociates",
+    "ROW_BLOCK": Knob(64, (16, 32, 128, 256), 16, 1 << 20, "reassociates",
                       "rows whose columns a thread reduces at a time"),
     "PARALLEL_WORK": Knob(1_000_000, (0, NEVER), 0, NEVER, "reassociates",
                           "work, in additions in a lane, from which on threads are woken"),
