@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import queue
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from tilewright.autotune.lockfile import Locked, locked_schedule, read_lock, why
 from tilewright.autotune.lookup import Question, best, nearest_records
 from tilewright.autotune.measure import Worker
 from tilewright.autotune.records import EFFORTS, Record
+from tilewright.autotune.space import Schedule
 from tilewright.autotune.store import Contents, Store, user_store
 from tilewright.autotune.tuner import Task, Untunable, tune
 from tilewright.codegen import native
@@ -70,7 +72,9 @@ def settle_schedules(module: ModuleOp, options: Options, target: Target) -> list
         return []
     tuned = tune_all(missing, options.autotune, user_store())
     for each in tuned:
-        if each.record is not None and each.record.schedule:
+        if each.record is None:
+            log.info("%s keeps the default schedule: %s", each.task.question.name, each.reason)
+        elif each.record.schedule:
             each.task.kernel.set_schedule(each.record.schedule)
     return tuned
 
@@ -118,21 +122,36 @@ def tune_all(
 
 def _tune(task: Task, effort: str, worker: Worker, store: Store, contents: Contents) -> Record:
     asked = task.question
+
+    def remember(schedule: Schedule, outcome: str, reason: str) -> None:
+        _keep(lambda: store.remember_failure(asked.kernel, asked.target, schedule, outcome, reason))
+
     record = tune(
-        task, effort, worker,
+        task, effort, worker, on_failure=remember,
         prior=[r.schedule for r in nearest_records(contents.usable.values(), asked)[:2]],
         known_failure=lambda schedule: contents.failure(asked.kernel, asked.target, schedule),
-        on_failure=lambda schedule, outcome, reason: store.remember_failure(
-            asked.kernel, asked.target, schedule, outcome, reason),
     )
-    store.add([record])
+    _keep(lambda: store.add([record]))
     return record
+
+
+def _keep(write: Callable[[], object]) -> None:
+    """Write to the store; where it cannot be written, say so: what was measured serves this compilation."""
+    try:
+        write()
+    except OSError as error:
+        log.warning("tuning records cannot be kept (%s): kernels are measured again by each process. Set "
+                    "TILEWRIGHT_CACHE_DIR to a directory that can be written", error)
 
 
 def _contents(store: Store, tasks: Iterable[Task]) -> Contents:
     """What the store says of these kernels, of those like them, and of records that were set aside."""
     names = {name.encode() for task in tasks for name in (task.question.kernel, task.question.family)}
-    return store.read(lambda line: b'{"aside":' in line[:80] or any(name in line for name in names))
+    try:
+        return store.read(lambda line: b'{"aside":' in line[:80] or any(name in line for name in names))
+    except OSError as error:
+        log.warning("the tuning records cannot be read: %s", error)
+        return Contents()
 
 
 def set_aside_unbuildable(tuned: Iterable[Tuned], target: Target) -> bool:
@@ -147,7 +166,8 @@ def set_aside_unbuildable(tuned: Iterable[Tuned], target: Target) -> bool:
         except KernelBuildError as error:
             found = True
             log.warning("the tuning record of %s is set aside: its kernel does not build", each.task.question.name)
-            user_store().set_aside(each.record.digest(), each.record.name, f"its kernel does not build: {error}")
+            record, reason = each.record, f"its kernel does not build: {error}"
+            _keep(functools.partial(user_store().set_aside, record.digest(), record.name, reason))
             each.task.kernel.properties.pop("schedule", None)
     return found
 

@@ -155,6 +155,21 @@ def test_a_record_whose_kernel_does_not_build_is_set_aside(task, store, monkeypa
     assert "a bad day" in store.read().asides[made.digest()].reason
 
 
+def test_a_cache_that_cannot_be_written_is_done_without(task, store, monkeypatch, caplog):
+    store.directory.parent.mkdir(parents=True)
+    store.directory.write_text("a file where the directory should be")
+    monkeypatch.setattr(tuning, "tune", lambda task, *_, **__: record_of(task, {"LANES": 16}))
+    assert compiled(autotune="quick").kernels[0].schedule == {"LANES": 16}
+    assert "cannot be kept" in caplog.text and "cannot be read" in caplog.text
+
+
+def test_gpu_kernels_are_not_tuned(tmp_path, capsys):
+    (tmp_path / "spec.py").write_text(SPEC)
+    command = ["compile", str(tmp_path / "spec.py"), "-o", str(tmp_path / "out"), "--target", "sm_90"]
+    assert cli.main([*command, "--autotune", "quick"]) == 2
+    assert "not tuned in this version" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_tuning_for_real(store, tmp_path, capsys):
     path = tmp_path / "spec.py"
