@@ -1,8 +1,9 @@
 """The process that builds and runs candidates: `python -m tilewright.autotune.worker`, a line of JSON for each job.
 
 A candidate may crash, hang or corrupt memory: that ends this process, and no other. Each job comes with a limit of
-seconds, after which the system's alarm ends the process, also in the midst of a kernel, and also when whoever asked is
-gone. Jobs: ``open`` makes the kernel's inputs, and the results of the default schedule; ``check`` builds a candidate
+seconds of work, after which the system's alarm ends the process, also in the midst of a kernel, and also when whoever
+asked is gone. The clock on the wall may show `PATIENCE` times as much: a busy machine may stop a process for a while.
+Jobs: ``open`` makes the kernel's inputs, and the results of the default schedule; ``check`` builds a candidate
 and compares its results with those; ``sample`` times calls. Answers: ``{"ok": ...}`` or ``{"wrong"|"failed": reason}``.
 """
 
@@ -15,6 +16,8 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+PATIENCE = 10
 
 
 class Bench:
@@ -82,9 +85,13 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints is no answer
     bench: Bench | None = None
+    threads = 1
     for line in sys.stdin:
         job = json.loads(line)
-        signal.setitimer(signal.ITIMER_REAL, job.pop("limit"))
+        limit = job.pop("limit")
+        threads = job.get("threads", threads)
+        signal.setitimer(signal.ITIMER_PROF, limit * threads)
+        signal.setitimer(signal.ITIMER_REAL, limit * PATIENCE)
         answer: dict[str, Any]
         try:
             if job["job"] == "open":
@@ -102,6 +109,7 @@ def main() -> None:
             answer = {"wrong": str(error)}
         except Exception as error:
             answer = {"failed": f"{type(error).__name__}: {error}"}
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
         print(json.dumps(answer), file=answers, flush=True)
 

@@ -35,7 +35,7 @@ from .importer import import_graph
 from .importer.fallback import LIBRARY
 from .options import Options
 from .randomness import counter_based
-from .tuning import set_aside_unbuildable, settle_schedules
+from .tuning import blaming_records, set_aside_unbuildable, settle_schedules
 
 
 def compile_graph(
@@ -107,7 +107,7 @@ def _compile(
         # Kernel emission is a stage like any other: the program against the IR it was printed from.
         given = list(manager.verifier.inputs)  # type: ignore[attr-defined]
         free = given[: len(given) - len(constants)]
-        with blaming(lambda: wrong_kernels(module, functions)):
+        with blaming_records(tuned, functions), blaming(lambda: wrong_kernels(module, functions)):
             manager.verifier.check_callable(  # type: ignore[attr-defined]
                 lambda _: with_updates(compilation, module, free), "kernel emission"
             )

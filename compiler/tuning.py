@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import queue
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +23,14 @@ from tilewright.autotune.store import Contents, Store, user_store
 from tilewright.autotune.tuner import Task, Untunable, tune
 from tilewright.codegen import native
 from tilewright.codegen.cpp import print_file
-from tilewright.ir.errors import KernelBuildError, OptionValueError, RecordError, UntunedError
+from tilewright.codegen.cpp.standalone import check_kernel
+from tilewright.ir.errors import (
+    KernelBuildError,
+    NumericMismatchError,
+    OptionValueError,
+    RecordError,
+    UntunedError,
+)
 from tilewright.ir.target import Target
 
 from .directory import launched_kernels
@@ -170,6 +178,26 @@ def set_aside_unbuildable(tuned: Iterable[Tuned], target: Target) -> bool:
             _keep(functools.partial(user_store().set_aside, record.digest(), record.name, reason))
             each.task.kernel.properties.pop("schedule", None)
     return found
+
+
+@contextmanager
+def blaming_records(tuned: Sequence[Tuned], functions: Mapping[str, Callable[..., int]]) -> Iterator[None]:
+    """Where a NumericMismatchError is raised inside, records whose kernels compute something else than their tile
+    programs are set aside, and the error says so."""
+    try:
+        yield
+    except NumericMismatchError as error:
+        for each in tuned:
+            if each.record is None or not each.record.schedule:
+                continue
+            task, record = each.task, each.record
+            try:
+                check_kernel(task.kernel, functions[task.question.name], task.shapes, task.sizes)
+            except NumericMismatchError as wrong:
+                reason = f"its kernel is wrong: {wrong}"
+                _keep(functools.partial(user_store().set_aside, record.digest(), record.name, reason))
+                error.add_note(f"The tuning record of {record.name} is set aside: compile again to go without it.")
+        raise
 
 
 def tasks_of(compilation: AnyCompilation) -> list[Task]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,9 +15,10 @@ import tilewright
 from tilewright import cli, pipeline, tuning
 from tilewright.autotune.bundle import bundle, read_bundle
 from tilewright.autotune.lockfile import Locked, read_lock, write_lock
+from tilewright.autotune.measure import Worker
 from tilewright.autotune.records import Trial
 from tilewright.autotune.store import user_store
-from tilewright.ir.errors import KernelBuildError, OptionValueError, RecordError, UntunedError
+from tilewright.ir.errors import KernelBuildError, NumericMismatchError, OptionValueError, RecordError, UntunedError
 
 X = torch.randn(24, 640)
 
@@ -155,6 +158,22 @@ def test_a_record_whose_kernel_does_not_build_is_set_aside(task, store, monkeypa
     assert "a bad day" in store.read().asides[made.digest()].reason
 
 
+def test_a_record_whose_kernel_is_wrong_is_set_aside(task, store, monkeypatch):
+    made = record_of(task, {"LANES": 32})
+    store.add([made])
+    right = pipeline.print_files
+    monkeypatch.setattr(pipeline, "print_files", lambda kernels, target, host: [
+        text.replace("* 0.5f", "* 0.25f") if "max_lanes[32]" in text else text
+        for text in right(kernels, target, host)
+    ])
+    with pytest.raises(NumericMismatchError) as raised:
+        compiled(autotune="quick", verify="numeric")
+    assert "set aside: compile again" in "".join(raised.value.__notes__)
+    assert "is wrong" in store.read().asides[made.digest()].reason
+    monkeypatch.setattr(tuning, "tune", lambda *_, **__: record_of(task, {}))
+    assert compiled(autotune="quick", verify="numeric").kernels[0].schedule == {}
+
+
 def test_a_cache_that_cannot_be_written_is_done_without(task, store, monkeypatch, caplog):
     store.directory.parent.mkdir(parents=True)
     store.directory.write_text("a file where the directory should be")
@@ -188,6 +207,28 @@ def test_tuning_for_real(store, tmp_path, capsys):
     assert lock.read_text() == text and len(read_lock(lock)) == 1
     assert cli.main(["cache", "why", str(path)]) == 0
     assert "1 of 1 kernels have a record" in capsys.readouterr().out
+
+
+class Mortal(Worker):
+    """A worker whose process is killed at every third candidate, though not at defaults."""
+
+    def check(self, schedule):
+        self.checks = getattr(self, "checks", 0) + bool(schedule)
+        if schedule and self.checks % 3 == 0 and self.process is not None:
+            os.kill(self.process.pid, signal.SIGKILL)
+        super().check(schedule)
+
+
+@pytest.mark.slow
+def test_workers_that_are_killed_lose_their_candidates_only(store, monkeypatch):
+    monkeypatch.setattr(tuning, "Worker", Mortal)
+    functions = [lambda x: torch.softmax(x, -1), lambda x: x.sum(-1), lambda x: torch.exp(x) + x, lambda x: x.amax(-1)]
+    tasks = [t for f in functions for t in tuning.tasks_of(tilewright.compile(f, (X,)).compilation)]
+    tuned = tuning.tune_all(tasks, "quick", store, workers=3)
+    assert len(tuned) == len(functions) and all(each.record is not None for each in tuned)
+    killed = [trial for each in tuned for trial in each.record.trials if "SIGKILL" in trial.reason]
+    assert killed and all(trial.outcome == "failed" for trial in killed)
+    assert len(store.read().records) == len(functions) and len(store.read().failures) == len(killed)
 
 
 # `tilewright cache` --------------------------------------------------------------------------------------------------
