@@ -1,5 +1,5 @@
-"""Schedules chosen by measurement. Nothing is here yet: kernels are made with the choices that lowering fixes.
+"""Schedules chosen by measurement: the search space of a kernel's knobs, the search and its measurements, a cost model,
+the records that carry winners from machine to machine, and the lockfile.
 
-This folder is for the search space of a kernel's knobs, the search, the measurements, a cost model, the records that
-carry winners from machine to machine, and the lockfile. Until then ``autotune="off"`` is the one value of the option.
+`tuner.tune` makes a `records.Record`, `store.Store` keeps it, `lookup.best` finds it. `compiler/tuning.py` asks.
 """

@@ -27,8 +27,12 @@ class Command:
 
 
 COMMANDS: dict[str, Command] = {
-    "compile": Command("tilewright.cli_compile", "compile a model to a directory or an artifact"),
+    "compile": Command(
+        "tilewright.cli_compile", "compile a model to a directory or an artifact", {"--locked": "true"}
+    ),
     "run": Command("tilewright.cli_run", "run an artifact"),
+    "tune": Command("tilewright.cli_tune", "measure schedules of a model's kernels, and keep the best"),
+    "cache": Command("tilewright.cli_cache", "list, explain and share tuning records"),
     "opt": Command("tilewright.cli_opt", "run passes over IR text", {"--verify-each": "ir"}),
 }
 

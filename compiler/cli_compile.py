@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     from .api import compile
     from .spec import load_spec
 
-    with _progress(f"compiling {args.spec}"):
+    with progress(f"compiling {args.spec}"):
         spec = load_spec(args.spec)
         model = compile(spec.model, spec.args, spec.kwargs, **options)
         if args.output.suffix == ".tw":
@@ -68,7 +68,7 @@ def run_offline(args: argparse.Namespace, target: str, options: Options) -> int:
             f"an artifact that runs on {target} needs a host program for GPUs, which this version lacks; give a "
             "directory for sources, PTX and machine code"
         )
-    with _progress(f"compiling {args.spec} for {target}"):
+    with progress(f"compiling {args.spec} for {target}"):
         spec = load_spec(args.spec)
         exported = export_graph(spec.model, spec.args, spec.kwargs, None)
         program = compile_offline(exported.graph_module, options, target)
@@ -104,7 +104,7 @@ def _print_gpu_kernels(stats: dict[str, Any], written: list[Path]) -> None:
         console.print(f"wrote {path}", soft_wrap=True)
 
 
-def _progress(text: str) -> Any:
+def progress(text: str) -> Any:
     """A spinner on a terminal, nothing in a pipe."""
     from rich.console import Console
 

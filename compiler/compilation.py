@@ -197,8 +197,8 @@ def kernel_infos(kernels: Sequence[tile.KernelOp], target: Target) -> list[Kerne
         cost = kernel_cost(kernel)
         infos.append(
             KernelInfo(
-                kernel.sym_name.data, kernel.kind.data, file_lines(kernel.location), {}, cost.bytes_moved, cost.flops,
-                predicted_seconds(cost, target), print_kernel(kernel),
+                kernel.sym_name.data, kernel.kind.data, file_lines(kernel.location), kernel.knobs, cost.bytes_moved,
+                cost.flops, predicted_seconds(cost, target), print_kernel(kernel),
             )
         )
     return infos

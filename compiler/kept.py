@@ -32,7 +32,7 @@ from torch._inductor.output_code import OutputCode
 from torch.utils._python_dispatch import _disable_current_modes
 
 import tilewright
-from tilewright import codegen, ir, passes
+from tilewright import autotune, codegen, ir, passes
 from tilewright.ir.target import target as find_target
 from tilewright.ir.version import VERSION
 
@@ -91,9 +91,11 @@ class KeptProgram(OutputCode):
 
 
 def is_kept(options: Options, inputs: Sequence[Any]) -> bool:
-    """Whether the cache serves a graph: for inference, and compiled without asking what happens meanwhile."""
+    """Whether the cache serves a graph: for inference, and compiled without asking what happens meanwhile. With
+    `autotune` the kernels follow from the user's records, which change."""
     trains = torch.is_grad_enabled() and any(isinstance(i, torch.Tensor) and i.requires_grad for i in inputs)
-    return KEPT and not trains and options.verify == "off" and options.dump_ir is None
+    return KEPT and not trains and options.verify == "off" and options.dump_ir is None \
+        and options.autotune == "off"
 
 
 @contextmanager
@@ -129,6 +131,7 @@ class Details(AOTAutogradCacheDetails):
 
     def __init__(self, graph_module: torch.fx.GraphModule, inputs: Any, config: Any, options: Options):
         self.options = options.as_dict()
+        self.lock = _digest_of(options.lockfile)
         self.target = find_target(options.target).facts()
         super().__init__(graph_module, inputs, config, {})  # type: ignore[typeddict-item]
 
@@ -149,11 +152,19 @@ class Details(AOTAutogradCacheDetails):
         return []
 
 
+def _digest_of(file: Path | None) -> str:
+    """The sha256 of a lockfile. Raises BypassAOTAutogradCache where it cannot be read: compiling tells of that."""
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest() if file is not None else ""
+    except OSError as error:
+        raise BypassAOTAutogradCache(str(error)) from None
+
+
 @lru_cache(maxsize=1)
 def code_digest() -> str:
     """The sha256 of this package's own files, for between two versions."""
     digest = hashlib.sha256()
-    folders = [Path(folder) for package in (tilewright, ir, passes, codegen) for folder in package.__path__]
+    folders = [Path(folder) for package in (tilewright, ir, passes, codegen, autotune) for folder in package.__path__]
     for path in sorted({file for folder in folders for kind in ("*.py", "*.h") for file in folder.rglob(kind)}):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()

@@ -18,7 +18,7 @@ from tilewright.codegen.frozen import is_frozen
 from tilewright.codegen.host import program_parts
 from tilewright.codegen.native_host import unavailable
 from tilewright.ir import prog, tile, tw
-from tilewright.ir.errors import OptionValueError, UnsupportedOpError
+from tilewright.ir.errors import KernelBuildError, OptionValueError, UnsupportedOpError
 from tilewright.ir.function import updated_arguments
 from tilewright.ir.interpreter import find_function
 from tilewright.ir.target import Target
@@ -35,6 +35,7 @@ from .importer import import_graph
 from .importer.fallback import LIBRARY
 from .options import Options
 from .randomness import counter_based
+from .tuning import blaming_records, set_aside_unbuildable, settle_schedules
 
 
 def compile_graph(
@@ -84,11 +85,18 @@ def _compile(
             f"the passes {options.passes!r} do not end in a program with its memory planned: lower and plan-memory are "
             "needed"
         )
+    with clock.phase("tune"):
+        tuned = settle_schedules(module, options, target)
     with clock.phase("print"):
-        kernels = [op for op in module.body.block.ops if isinstance(op, tile.KernelOp)]
-        sources = print_files(kernels, target, host_text(module, context) if options.host == "cpp" else "")
+        sources = print_program(module, context)
     with clock.phase("build"):
-        functions, libraries = build(sources, target)
+        try:
+            functions, libraries = build(sources, target)
+        except KernelBuildError:
+            if not set_aside_unbuildable(tuned, target):
+                raise
+            sources = print_program(module, context)
+            functions, libraries = build(sources, target)
     with clock.phase("host"):
         host = load_host(module, functions, libraries, sources, static_positions(module, weights, constants))
     compilation = Compilation(
@@ -99,7 +107,7 @@ def _compile(
         # Kernel emission is a stage like any other: the program against the IR it was printed from.
         given = list(manager.verifier.inputs)  # type: ignore[attr-defined]
         free = given[: len(given) - len(constants)]
-        with blaming(lambda: wrong_kernels(module, functions)):
+        with blaming_records(tuned, functions), blaming(lambda: wrong_kernels(module, functions)):
             manager.verifier.check_callable(  # type: ignore[attr-defined]
                 lambda _: with_updates(compilation, module, free), "kernel emission"
             )
@@ -131,6 +139,13 @@ def collector_paused() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+def print_program(module: ModuleOp, context: PassContext) -> list[str]:
+    """The C++ files of the kernels and of the host program."""
+    kernels = [op for op in module.body.block.ops if isinstance(op, tile.KernelOp)]
+    host = host_text(module, context) if context.options["host"] == "cpp" else ""
+    return print_files(kernels, context.target, host)
 
 
 def build(sources: Sequence[str], target: Target) -> tuple[dict[str, Any], list[Path]]:

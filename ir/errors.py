@@ -72,6 +72,14 @@ class ArtifactError(TilewrightError):
     """An artifact that is damaged, foreign to this machine, or of another version; says what differs."""
 
 
+class RecordError(TilewrightError):
+    """A tuning record, a bundle or a lockfile that cannot be used; names the field, or what is damaged."""
+
+
+class UntunedError(TilewrightError):
+    """`locked` met kernels that the lockfile has no schedule for; names each, and what differs."""
+
+
 class SpecError(TilewrightError):
     """A SPEC on the command line that does not lead to a model."""
 

@@ -239,13 +239,14 @@ def test_a_pass(monkeypatch, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_the_commands_print_what_is_shown(scores):
+@pytest.mark.parametrize("page", ["debugging.md", "tuning.md"])
+def test_the_commands_print_what_is_shown(scores, page):
     environment = {
         **os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "100",
-        "PYTHONPATH": str(scores), "OMP_WAIT_POLICY": "passive",
+        "PYTHONPATH": str(scores), "OMP_WAIT_POLICY": "passive", "TILEWRIGHT_CACHE_DIR": str(scores / "cache"),
     }
     environment = {name: value for name, value in environment.items() if name != "TORCH_LOGS"}
-    for part in blocks("debugging.md"):
+    for part in blocks(page):
         if part.name != "console":
             (scores / part.name).write_text(part.text)
             continue

@@ -2,7 +2,9 @@
 
 from .host import Inexpressible, print_host
 from .printer import FAILURES, print_file, print_files, print_kernel, supported_dtypes
+from .schedule import KNOBS, NEVER, Knob, Schedule
 
 __all__ = [
-    "FAILURES", "Inexpressible", "print_file", "print_files", "print_host", "print_kernel", "supported_dtypes",
+    "FAILURES", "KNOBS", "NEVER", "Inexpressible", "Knob", "Schedule", "print_file", "print_files", "print_host",
+    "print_kernel", "supported_dtypes",
 ]

@@ -14,7 +14,7 @@ rows are walked once for the whole block, and whatever lives across the inner lo
     }
 
 Blocks are wide, since a walk down the rows is slow where it takes a few elements of each. Where the rows are a parallel
-loop, each thread reduces blocks of `ROWS` rows, whose partial results are combined in order.
+loop, each thread reduces blocks of rows, whose partial results are combined in order.
 """
 
 from __future__ import annotations
@@ -28,15 +28,12 @@ from tilewright.ir.expr import free_symbols
 from tilewright.ir.tile import AllocOp, ConstantOp, ForOp, IndexOp, ScanOp, YieldOp, index_expressions, value_dtype
 
 from .functions import VALUE_TYPES
-from .loops import LANES, Accumulator, LoopPrinter
+from .loops import Accumulator, LoopPrinter
 from .writer import can_fail
 
-# Columns of a block, while their arrays take no more than so many bytes. Measured on sums of 8,000,000 floats: whole
-# rows of 4096 take two thirds of the time of pieces of 512, though their arrays only fit the second-level cache.
-MOST_LANES, LANE_BYTES = 4096, 160 << 10
-
-# Rows whose partial results a thread computes at a time. Writing and reading these moves an eighth of a row a block.
-ROWS = 64
+# A block has fewer columns than the schedule allows, though no fewer than `LEAST_LANES`, where their arrays would take
+# more bytes.
+LEAST_LANES, LANE_BYTES = 64, 160 << 10
 
 
 class _Segments:
@@ -63,14 +60,14 @@ class _Segments:
         own = self.number[value.owner]
         return any(self.number.get(use.operation) != own for use in value.uses)
 
-    def width(self) -> int:
-        """The columns of a block."""
+    def width(self, most: int) -> int:
+        """The columns of a block, `most` or fewer."""
         kept = [r for op in self.number for r in op.results if not isinstance(op, ConstantOp) and self.crosses(r)]
         sizes = [itemsize(value_dtype(r)) for r in kept]
         results = [itemsize(value_dtype(r)) for loop in self.loops for r in loop.outputs]
         sizes += [size if size >= itemsize("f64") else size + itemsize("f64") for size in results]  # with its total
-        width = MOST_LANES
-        while width > LANES and width * sum(sizes) > LANE_BYTES:
+        width = most
+        while width > LEAST_LANES and width * sum(sizes) > LANE_BYTES:
             width //= 2
         return width
 
@@ -97,7 +94,7 @@ class LanePrinter(LoopPrinter):
             return False
         own = self.accumulators(op)
         self.declare_accumulators(own)
-        size, width = op.trip_count, segments.width()
+        size, width = op.trip_count, segments.width(self.schedule.column_block)
         with self.scope():
             if isinstance(size, int) and size <= width:
                 axis = self.new_symbol(op.axis.data, size)
@@ -163,7 +160,7 @@ class _Block:
         clauses = ["reduction(| : failed)"] if any(can_fail(o) for o in ops) else []
         if yields and accumulators is None:
             clauses += [f"reduction({a.clause} : {a.name})" for a in self.own]
-        printer.emit(" ".join(["#pragma omp simd", *clauses]))
+        printer.emit(" ".join([f"#pragma omp {printer.simd}", *clauses]))
         with printer.braces(self.head):
             if self.position is not None:
                 printer.emit(self.position)
@@ -242,8 +239,9 @@ class _Block:
     def _parallel_reduction(self, op: ForOp, accumulators: list[Accumulator]) -> None:
         """Blocks of rows on threads; their partial results are combined in order, whatever the number of threads."""
         printer, axis, extent = self.printer, op.axis.data, self.printer.index(op.trip_count)
+        rows = printer.schedule.row_block
         blocks, number = printer.unique(f"{axis}_blocks"), printer.unique(f"{axis}_block")
-        printer.emit(f"const int64_t {blocks} = ({extent} + {ROWS - 1}) / {ROWS};")
+        printer.emit(f"const int64_t {blocks} = ({extent} + {rows - 1}) / {rows};")
         partial = {}
         for a in accumulators:
             for kind, name in ((a.type, a.name), (a.value_type, a.best)):
@@ -255,8 +253,8 @@ class _Block:
         place = f"[{number} * {self.width} + {self.lane}]"
         with printer.braces(each_block):
             start, stop = printer.unique(f"{axis}_first"), printer.unique(f"{axis}_last")
-            printer.emit(f"const int64_t {start} = {number} * {ROWS};")
-            printer.emit(f"const int64_t {stop} = tw::index_min({start} + {ROWS}, {extent});")
+            printer.emit(f"const int64_t {start} = {number} * {rows};")
+            printer.emit(f"const int64_t {stop} = tw::index_min({start} + {rows}, {extent});")
             self._reduction(op, accumulators, start, stop)
             self._all_lanes(f"{array}{place} = {name}[{self.lane}];" for name, array in partial.items())
         self._declare(accumulators)
@@ -302,7 +300,7 @@ class _Block:
             self._all_lanes(statements)
 
     def _all_lanes(self, statements: Iterable[str]) -> None:
-        self.printer.emit("#pragma omp simd")
+        self.printer.emit(f"#pragma omp {self.printer.simd}")
         with self.printer.braces(self.head):
             for statement in statements:
                 self.printer.emit(statement)

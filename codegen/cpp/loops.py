@@ -16,19 +16,13 @@ from tilewright.ir.tile import ForOp, KernelOp, ScanOp, YieldOp, value_dtype
 
 from .cost import work
 from .functions import COMBINERS, SCANNERS, VALUE_TYPES, cast_text
+from .schedule import KNOBS, Schedule
 from .writer import Writer, can_fail, is_leaf
-
-# `tw::parallel_work` of the header: where the work is known while printing, the test is made here.
-PARALLEL_WORK = 1_000_000
 
 # Iterations whose partial result one thread computes where a parallel loop reduces, when the loop does not say.
 LEAF_BLOCK, NEST_BLOCK = 4096, 16
 
 POSITIONS = ("argmax", "argmin")
-
-# Partial results of a reduction along a row: four vectors of 64 bytes of floats, since an addition can begin in every
-# cycle and takes four. The number is the same for every target, and so are the results.
-LANES = 64
 
 
 @dataclass(frozen=True)
@@ -88,6 +82,8 @@ class LoopPrinter(Writer):
 
     def __init__(self, kernel: KernelOp):
         super().__init__(kernel)
+        self.schedule = Schedule.of(kernel)
+        self.simd = "simd" + (f" simdlen({self.schedule.simdlen})" if self.schedule.simdlen else "")
         self.scan_bests: dict[ScanOp, str] = {}  # of scans for positions: the extreme value so far
 
     @abstractmethod
@@ -170,36 +166,37 @@ class LoopPrinter(Writer):
                 self._body(op, accumulators)
 
     def _has_lanes_of_its_own(self, op: ForOp, accumulators: list[Accumulator]) -> bool:
-        """Whether a reduction is long enough to keep `LANES` partial results."""
+        """Whether a reduction is long enough to keep as many partial results as there are lanes."""
         if op.kind.data == "serial" or not is_leaf(op) or not accumulators:
             return False
         lengths = [op.trip_count, *(op.block_size.data if op.block_size is not None else ())]
-        if any(isinstance(length, int) and length < 2 * LANES for length in lengths):
+        if any(isinstance(length, int) and length < 2 * self.schedule.lanes for length in lengths):
             return False
         return all(a.combiner not in POSITIONS and kind_of(a.dtype) != BOOL for a in accumulators)
 
     def _in_lanes(self, op: ForOp, accumulators: list[Accumulator], start: str, stop: str) -> None:
-        """A reduction in `LANES` partial results, which gcc keeps in registers: one alone would wait for its own last
-        update in every step. What is left of the loop goes into the first lanes."""
+        """A reduction in as many partial results as the schedule has lanes, which gcc keeps in registers: one alone
+        would wait for its own last update in every step. What is left of the loop goes into the first lanes."""
+        width = self.schedule.lanes
         lanes = [Accumulator(a.combiner, a.dtype, self.unique(f"{a.name}_lanes"), "") for a in accumulators]
         for a in lanes:
-            self.emit(f"{a.type} {a.name}[{LANES}];")
+            self.emit(f"{a.type} {a.name}[{width}];")
             self.emit(f"for ({a.type}& r : {a.name}) r = {a.start};")
         lengths = [op.trip_count, *(op.block_size.data if op.block_size is not None else ())]
-        whole = all(isinstance(length, int) and length % LANES == 0 for length in lengths)
+        whole = all(isinstance(length, int) and length % width == 0 for length in lengths)
         full, rest = stop, ""
         if not whole and stop.isdigit():
-            full, rest = str(int(stop) // LANES * LANES), str(int(stop) % LANES)
+            full, rest = str(int(stop) // width * width), str(int(stop) % width)
         elif not whole:
             full = self.unique(f"{op.axis.data}_full")
             first, length = ("", stop) if start == "0" else (f"{start} + ", f"{stop} - {start}")
             length = length if length.isidentifier() else f"({length})"
-            self.emit(f"const int64_t {full} = {first}{length} / {LANES} * {LANES};")
+            self.emit(f"const int64_t {full} = {first}{length} / {width} * {width};")
             rest = f"{stop} - {full}"
         with self.scope():
             first = self.unique(f"{op.axis.data}_lanes")
-            with self.braces(f"for (int64_t {first} = {start}; {first} < {full}; {first} += {LANES})"):
-                self._lane_loop(op, lanes, first, str(LANES))
+            with self.braces(f"for (int64_t {first} = {start}; {first} < {full}; {first} += {width})"):
+                self._lane_loop(op, lanes, first, str(width))
         if rest:
             self._lane_loop(op, lanes, full, rest)
         for a, each in zip(accumulators, lanes):
@@ -208,7 +205,7 @@ class LoopPrinter(Writer):
     def _lane_loop(self, op: ForOp, lanes: list[Accumulator], first: str, count: str) -> None:
         """`count` iterations of `op` from `first` on, each with accumulators of its own."""
         failed = " reduction(| : failed)" if can_fail(op) else ""
-        self.emit(f"#pragma omp simd{failed}")
+        self.emit(f"#pragma omp {self.simd}{failed}")
         with self.scope(), self.braces(f"for (int64_t lane = 0; lane < {count}; ++lane)"):
             axis = self.new_symbol(op.axis.data, op.trip_count)
             self.emit(f"const int64_t {axis} = {first} + lane;")
@@ -237,13 +234,13 @@ class LoopPrinter(Writer):
         self.scan_bests[scan] = best = self.unique(f"{name}_best")
         return [(name, "int64_t", "0"), (best, VALUE_TYPES[dtype], start)]
 
-    def _simd_pragma(self, op: ForOp, accumulators: list[Accumulator], prefix: str = "simd") -> None:
+    def _simd_pragma(self, op: ForOp, accumulators: list[Accumulator]) -> None:
         if any(a.combiner in POSITIONS for a in accumulators):
             return  # the first of equal extremes: in order
         clauses = [f"reduction({a.clause} : {a.name})" for a in accumulators]
         if can_fail(op):
             clauses.append("reduction(| : failed)")
-        self.emit(" ".join([f"#pragma omp {prefix}", *clauses]))
+        self.emit(" ".join([f"#pragma omp {self.simd}", *clauses]))
 
     def _in_blocks(self, op: ForOp, accumulators: list[Accumulator], block: int) -> None:
         """Float sums in blocks: each block in lanes of its own type, the blocks' sums in double."""
@@ -268,14 +265,16 @@ class LoopPrinter(Writer):
     def worth_threads(self, op: ForOp, lanes: int = 1) -> bool:
         """Whether `op`, each of whose iterations runs in so many lanes, is work for threads as far as one can tell."""
         total = work(op) * lanes
-        return not isinstance(total, int) or total >= PARALLEL_WORK
+        return not isinstance(total, int) or total >= self.schedule.parallel_work
 
     def threads_clauses(self, op: ForOp, lanes: int = 1) -> list[str]:
         clauses = ["schedule(static)"]
         total = work(op) * lanes
         if not isinstance(total, int):
             # Without its name the clause would also switch off the lanes of `parallel for simd`.
-            clauses.append(f"if (parallel : {self.index(total)} >= tw::parallel_work)")
+            least = self.schedule.parallel_work
+            limit = "tw::parallel_work" if least == KNOBS["PARALLEL_WORK"].default else str(least)
+            clauses.append(f"if (parallel : {self.index(total)} >= {limit})")
         if can_fail(op):
             clauses.append("reduction(| : failed)")
         return clauses
@@ -291,7 +290,7 @@ class LoopPrinter(Writer):
         lanes = is_leaf(nest[-1])
         if lanes and len(nest) > 1:
             nest.pop()
-        pragma = ["#pragma omp parallel for" + (" simd" if lanes and is_leaf(nest[-1]) else "")]
+        pragma = ["#pragma omp parallel for" + (f" {self.simd}" if lanes and is_leaf(nest[-1]) else "")]
         if len(nest) > 1:
             pragma.append(f"collapse({len(nest)})")
         self.emit(" ".join(pragma + self.threads_clauses(op)))

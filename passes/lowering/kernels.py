@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
-from xdsl.dialects.builtin import StringAttr, UnknownLoc
+from xdsl.dialects.builtin import StringAttr
 from xdsl.dialects.func import FuncOp
 from xdsl.ir import Operation, SSAValue
 
 from tilewright.ir import tile, tw
+from tilewright.ir.identity import kernel_text
 from tilewright.ir.target import Target
-from tilewright.ir.text import print_ir
 
 from ..fusion_graph import Strides
 from ..structure import Structure
@@ -85,7 +85,7 @@ class Kernels:
 
     def share(self, kernel: tile.KernelOp, body: Sequence[Operation]) -> str:
         """The name of an equal kernel, or of this one, added to the module."""
-        text = _shape_of(kernel)
+        text = kernel_text(kernel)
         if text not in self.by_text:
             base = kernel_name(body)
             name, count = base, 1
@@ -99,16 +99,3 @@ class Kernels:
             assert block is not None
             block.insert_op_before(kernel, self.function)
         return self.by_text[text]
-
-
-def _shape_of(kernel: tile.KernelOp) -> str:
-    """The text by which equal kernels are known: without names and locations."""
-    copy = kernel.clone()
-    unknown = UnknownLoc()
-    for op in copy.walk():
-        op.location = unknown
-        for result in op.results:
-            result.name_hint = None
-    for arg in copy.args:
-        arg.name_hint, arg.location = None, unknown
-    return print_ir(copy)
