@@ -253,10 +253,11 @@ def print_file(kernels: Iterable[KernelOp], target: Target, host: str = "") -> s
     functions = {op.fn.data for kernel in kernels for op in kernel.walk() if isinstance(op, MapOp)}
     has_dot = any(isinstance(op, DotOp) for kernel in kernels for op in kernel.walk())
     headers = ["tilewright.h", *(["tilewright_special.h"] if functions & set(SPECIAL) else []),
-               *(["tilewright_dot.h"] if has_dot else []), *(["tilewright_host.h"] if host else [])]
+               *(["tilewright_dot.h"] if has_dot else [])]
     includes = "".join(f'#include "{name}"\n' for name in headers)
     head = f"// Kernels for {target.name} ({features}).\n{includes}\nusing namespace tw;\n"
-    return "\n".join([head, *map(print_kernel, kernels), *([host] if host else [])])
+    # Its header tells gcc not to optimize what follows, so it stands behind the kernels.
+    return "\n".join([head, *map(print_kernel, kernels), *(['#include "tilewright_host.h"\n', host] if host else [])])
 
 
 def print_files(kernels: Sequence[KernelOp], target: Target, host: str = "") -> list[str]:
