@@ -126,6 +126,24 @@ def _keep_order(views: list[Node], source: Node) -> bool:
     return seen.is_contiguous() and seen.numel() == source.meta["val"].numel()
 
 
+def _masks(found: _Attention) -> set[Node]:
+    """Elementwise work as large as the scores that does not depend on them: of positions, or of what is smaller."""
+    masks: set[Node] = set()
+    stack = [source for node in found.chain for source in node.all_input_nodes if node.target not in _PRODUCTS]
+    while stack:
+        node = stack.pop()
+        if node in masks or node in found.chain or not (_is_pointwise(node) or node.target in _VIEWS):
+            continue
+        if _shape(node)[-2:] == _shape(found.scores)[-2:]:
+            masks.add(node)
+            stack += node.all_input_nodes
+    return masks
+
+
+def _is_pointwise(node: Node) -> bool:
+    return isinstance(node.target, torch._ops.OpOverload) and torch.Tag.pointwise in node.target.tags
+
+
 def _leads_to_product(node: Node, products: set[Node], chain: set[Node], known: dict[Node, bool]) -> bool:
     """Whether elementwise work and views lead from products to `node`; which products, and by what nodes."""
     if node not in known:
@@ -133,8 +151,7 @@ def _leads_to_product(node: Node, products: set[Node], chain: set[Node], known: 
             products.add(node)
             known[node] = True
         else:
-            pointwise = isinstance(node.target, torch._ops.OpOverload) and torch.Tag.pointwise in node.target.tags
-            known[node] = (pointwise or node.target in _LEADING) and any(
+            known[node] = (_is_pointwise(node) or node.target in _LEADING) and any(
                 [_leads_to_product(source, products, chain, known) for source in node.all_input_nodes]
             )
             if known[node]:
@@ -229,7 +246,8 @@ def _rewrite(backward: Node, found: _Attention) -> None:
             gradient = _call(backward, aten._to_copy.default, gradient, dtype=wanted)
     backward.replace_all_uses_with(gradient)
     softmax.replace_all_uses_with(rounded)
-    for node in (*found.chain, wide, shifted, exponential, weights, rounded, *found.weighted):
+    again = (*found.chain, wide, shifted, exponential, weights, rounded, *found.weighted)
+    for node in (*again, *_masks(found)):
         if node.meta.get("recompute") is None:
             node.meta["recompute"] = CheckpointPolicy.MUST_RECOMPUTE
     if kept is None:

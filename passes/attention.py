@@ -55,18 +55,13 @@ class AttentionPass(Pass):
         for function in module.body.block.ops:
             if isinstance(function, FuncOp):
                 block = function.body.block
-                for op in list(block.ops):
-                    if isinstance(op, tw.MatmulOp) and op.parent_block() is block:
-                        found += self.group(op, block, context)
-                if found:
-                    erase_dead(block)
-                gradients = 0
-                for op in list(block.ops):
-                    if isinstance(op, tw.MatmulOp) and op.parent_block() is block:
-                        gradients += self.group_gradient(op, block, context)
-                if gradients:
-                    erase_dead(block)
-                found += gradients
+                # Gradients first: what makes their scores again may itself be attention, of a checkpoint.
+                for group in (self.group_gradient, self.group):
+                    products = [op for op in block.ops if isinstance(op, tw.MatmulOp)]
+                    grouped = sum(group(op, block, context) for op in products if op.parent_block() is block)
+                    if grouped:
+                        erase_dead(block)
+                    found += grouped
         context.statistics[self.name] = {"found": found}
 
     def group(self, values: tw.MatmulOp, block: Block, context: PassContext) -> bool:

@@ -100,7 +100,15 @@ def find_gradient(scores: tw.MatmulOp) -> Gradient | None:
     """The gradients of the attention whose scores `scores` makes again, or None where it is nothing of the kind: no
     exponential less a row, or no products, follow on it. Raises NotAttention."""
     sums = _sums_of(scores)
-    return _Finder(scores, sums).find() if sums is not None else None
+    if sums is None:
+        return None
+    try:
+        found = _Finder(scores, sums).find()
+    except NotAttention:
+        if len(sums) == 1:
+            return None  # as in a forward pass
+        raise
+    return found if len(found.products) > 1 else None
 
 
 def _sums_of(scores: tw.MatmulOp) -> list[tuple[tw.MatmulOp, int]] | None:
@@ -120,7 +128,21 @@ def _sums_of(scores: tw.MatmulOp) -> list[tuple[tw.MatmulOp, int]] | None:
                 stack.append(op)
         if len(seen) > NEAR:
             return None
-    return list(found) if exponential and found else None
+    sums = [each for each in found if not _leads_to(each[0], seen)]
+    return sums if exponential and sums else None
+
+
+def _leads_to(op: Operation, ops: set[Operation]) -> bool:
+    """Whether the result of a product comes back, by sums over its rows: it is the attention's own, made again."""
+    stack, seen = [op], set[Operation]()
+    while stack and len(seen) < 16:
+        for use in stack.pop().results[0].uses:
+            if use.operation in ops:
+                return True
+            if isinstance(use.operation, (tw.MapOp, tw.ReduceOp, *VIEWS)) and use.operation not in seen:
+                seen.add(use.operation)
+                stack.append(use.operation)
+    return False
 
 
 class _Finder(Absorber):
@@ -153,7 +175,8 @@ class _Finder(Absorber):
             raise NotAttention("no softmax over the last dim of the scores", found.scores)
         place = {op: number for number, op in enumerate(found.region())}
         found.sums.sort(key=lambda each: place[each.op])
-        found.kept = self.read_by_others()
+        if len(found.products) > 1:
+            found.kept = self.read_by_others()
         return found
 
     def add_sum(self, op: tw.MatmulOp, side: int) -> None:
@@ -251,6 +274,18 @@ class _Finder(Absorber):
         finally:
             self.ranges = own
 
+    def before(self) -> set[Operation]:
+        """The ops that what the region reads is computed by. They cannot wait for it: what they read of its values is
+        computed for them as well."""
+        found = set[Operation]()
+        stack = [a.owner for op in self.found.ops for a in op.operands if a.owner not in self.found.ops]
+        while stack:
+            op = stack.pop()
+            if isinstance(op, Operation) and op not in found:
+                found.add(op)
+                stack += [a.owner for a in op.operands]
+        return found
+
     def read_by_others(self) -> list[Place]:
         """The values that depend on products and are read outside. Raises NotAttention where they are not all of one
         size, or many."""
@@ -265,7 +300,8 @@ class _Finder(Absorber):
                 continue
             dependent.add(op)
             value = op.results[0]
-            if all(use.operation in found.ops for use in value.uses):
+            readers = {use.operation for use in value.uses} - set(found.ops)
+            if not readers or readers <= self.before():
                 continue
             at = [place for place in self.seen if place[0] is value]
             if len(at) != 1 or product(tw.tensor_type(value).shape) != product(found.domain.shape):
