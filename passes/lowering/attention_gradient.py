@@ -97,6 +97,17 @@ class GradientEmitter(BlockwiseEmitter):
             return self.read(self.blocks[value.owner], self.at_score, "score")
         return super().load(value, index, mask)
 
+    def map(self, op: tw.MapOp, args: list[Emitted], index: Index) -> Emitted:
+        first, *others = args
+        exponential = isinstance(op.args[0].owner, tw.MapOp) and op.args[0].owner.fn.data == "exp"
+        if op.fn.data != "div" or not exponential or others[0].depth >= first.depth:
+            return super().map(op, args, index)
+        # One quotient a row.
+        one = self.number(1.0).value
+        key = ("map", "div", one, others[0].value)
+        share = self.emit_once(key, lambda: tile.MapOp.make("div", [one, others[0].value]), others[0].depth, "share")
+        return self.apply("mul", first, share, hint=op.result.name_hint)
+
     @property
     def at_score(self) -> IntExpr:
         """The place of a query and key in a block of scores."""
