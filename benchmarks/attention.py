@@ -1,9 +1,10 @@
 """Attention as models spell it, against eager, Inductor, and ATen's own: ``python benchmarks/attention.py [CASE ...]``.
 
 Each case is the same attention in two ways: spelled with two products and a softmax (arms `eager`, `inductor` and
-`ours`), and as one call of `scaled_dot_product_attention` (arm `sdpa`), where that can say it. ``--memory`` measures
-how the peak grows with the length instead. Writes one JSON for each number of threads to benchmarks/results/: machine,
-versions, every sample, the error of each arm against float64, and the limits that the numbers are held against.
+`ours`), and as one call of `scaled_dot_product_attention` (arm `sdpa`), where that can say it; a case of training is
+forward and backward. ``--memory`` measures how the peak grows with the length instead, of a call and of a training
+step. Writes one JSON for each number of threads to benchmarks/results/: machine, versions, every sample, the error of
+each arm against float64, and the limits that the numbers are held against.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from torch.nn import functional as F
 from tilewright.report import duration
 
 LENGTHS = (1024, 2048, 4096, 8192, 16384)
+LONGEST_TRAINING = 8192
+MEASURED = ("eager", "ours", "eager training", "ours training")
 INF = float("inf")
 Tensor = torch.Tensor
 
@@ -33,12 +36,13 @@ Tensor = torch.Tensor
 class Case:
     """`spelled` and `sdpa` (None where it cannot say it) on what `inputs` makes.
 
-    `limits` are the least speedups that `ours` must have over other arms."""
+    `limits` are the least speedups that `ours` must have over other arms; `training` takes gradients of all inputs."""
 
     spelled: Callable[..., Tensor]
     sdpa: Callable[..., Tensor] | None
     inputs: Callable[[], tuple[Tensor, ...]]
     limits: dict[str, float]
+    training: bool = False
     eager: bool = True  # False where eager would need too much memory or time
 
 
@@ -113,6 +117,8 @@ CASES: dict[str, Case] = {
     "grouped 2k": Case(grouped, sdpa_grouped, _grouped_inputs, {"sdpa": 1.0}),
     "softcap 2k": Case(softcap, None, lambda: heads(8, 2048), {"inductor": 2.0}),
     "alibi 2k": Case(alibi, None, lambda: (*heads(8, 2048), 2.0 ** -torch.arange(8.0)), {"inductor": 2.0}),
+    "plain 2k training": Case(plain, F.scaled_dot_product_attention, lambda: heads(8, 2048), {"sdpa": 1.0}, True),
+    "causal 2k training": Case(causal, sdpa_causal, lambda: heads(8, 2048), {"sdpa": 1.0}, True),
     # The mask as SDPA can skip it best: all that is causal.
     "window 256 in 8k": Case(window, sdpa_causal, lambda: heads(2, 8192), {"sdpa": 8.0}, eager=False),
     "one query, 16k keys": Case(plain, F.scaled_dot_product_attention, lambda: heads(8, 1, 16384), {"sdpa": 1.0}),
@@ -137,6 +143,9 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
         arms |= {"eager": case.spelled, "inductor": compiled(case.spelled, "inductor", name)}
     if case.sdpa is not None:
         arms["sdpa"] = case.sdpa
+    if case.training:
+        inputs = tuple(x.requires_grad_() for x in inputs)
+        arms = {arm: trained(call) for arm, call in arms.items()}
     with torch.no_grad():
         head = [x[:, :1] if x.dim() == 4 else x[:1] if x.dim() == 1 else x for x in inputs]
         exact = case.spelled(*(x.double() if x.is_floating_point() else x for x in head))
@@ -151,12 +160,26 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
     }
 
 
-def peak_bytes(arm: str, length: int) -> int:
-    """The most memory, in bytes, that a call has at once beside what was there before it."""
-    q, k, v = heads(1, length)
+def trained(call: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The result of a call, after the gradients of what it is given were taken."""
+
+    def step(*inputs: Tensor) -> Tensor:
+        with torch.enable_grad():
+            result = call(*inputs)
+        wanted = [x for x in inputs if x.requires_grad]
+        torch.autograd.grad(result, wanted, torch.ones_like(result))
+        return result.detach()
+
+    return step
+
+
+def peak_bytes(arm: str, length: int, training: bool) -> int:
+    """The most memory, in bytes, that a call, or a training step, has at once beside what was there before it."""
+    q, k, v = (x.requires_grad_(training) for x in heads(1, length))
     # A mask of keys alone: the operands grow with the length, not with its square.
     mask = torch.arange(length) % 10 > 2
     call = {"eager": masked, "ours": compiled(masked, "tilewright", "memory")}[arm]
+    call = trained(call) if training else call
     with torch.no_grad():
         if arm == "ours":
             call(q, k, v, mask)  # compiles
@@ -178,9 +201,12 @@ def memory() -> list[dict[str, Any]]:
     rows = []
     for length in LENGTHS:
         row: dict[str, Any] = {"length": length}
-        for arm in ("eager", "ours"):
-            command = [sys.executable, __file__, "--peak", arm, str(length)]
-            row[arm] = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
+        for name in MEASURED:
+            arm, _, training = name.partition(" ")
+            if training and length > LONGEST_TRAINING:
+                continue
+            command = [sys.executable, __file__, "--peak", arm, str(length), training]
+            row[name] = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
         rows.append(row)
     return rows
 
@@ -191,19 +217,19 @@ def main() -> None:
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(CASES)} (default: all)")
     parser.add_argument("--rounds", type=int, default=20, help="samples of each arm (default: 20)")
     parser.add_argument("--memory", action="store_true", help="the peaks of memory by length instead of times")
-    parser.add_argument("--peak", nargs=2, metavar=("ARM", "LENGTH"), help=argparse.SUPPRESS)
+    parser.add_argument("--peak", nargs=3, metavar=("ARM", "LENGTH", "TRAINING"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.peak:
-        print(peak_bytes(args.peak[0], int(args.peak[1])))
+        print(peak_bytes(args.peak[0], int(args.peak[1]), bool(args.peak[2])))
         return
     unknown = [name for name in args.cases if name not in CASES]
     if unknown:
         parser.error(f"unknown case {unknown[0]!r}; there are {', '.join(CASES)}")
     console = Console(width=max(Console().width, 110))
     if args.memory:
-        table, rows = Table("length", "eager", "ours"), memory()
+        table, rows = Table("length", *MEASURED), memory()
         for row in rows:
-            table.add_row(str(row["length"]), *(f"{row[arm] / 1e6:.1f} MB" for arm in ("eager", "ours")))
+            table.add_row(str(row["length"]), *(f"{row[arm] / 1e6:.1f} MB" if arm in row else "" for arm in MEASURED))
         name = "attention_memory"
     else:
         table, rows = Table("case", "ours", "over eager", "over inductor", "over sdpa", "limits"), []

@@ -168,12 +168,13 @@ def of_attention(found: Mapping[str, Any], name: str) -> list[str]:
 
 def of_attention_memory(found: Mapping[str, Any], name: str) -> list[str]:
     rows = found["rows"]
-    series = {arm: [(r["length"] / 1024, r[arm] / 2**20) for r in rows] for arm in ("ours", "eager")}
+    arms = [arm for arm in ("ours", "eager", "ours training", "eager training") if arm in rows[0]]
+    series = {arm: [(r["length"] / 1024, r[arm] / 2**20) for r in rows if arm in r] for arm in arms}
     (DOCS / f"{name}.svg").write_text(lines("peak memory of a call, MiB", series, "length, thousands of tokens"))
     return [
         f"![peak memory over length]({name}.svg)", "",
-        *table(["length", "eager, MB", "ours, MB"],
-               ([str(r["length"]), *(f"{r[arm] / 1e6:.1f}" for arm in ("eager", "ours"))] for r in rows)),
+        *table(["length", *(f"{arm}, MB" for arm in arms)],
+               ([str(r["length"]), *(f"{r[arm] / 1e6:.1f}" if arm in r else "" for arm in arms)] for r in rows)),
     ]
 
 

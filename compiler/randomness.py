@@ -24,6 +24,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils.checkpoint import CheckpointPolicy
 
+from .attention_gradient import recompute_attention
 from .distributions import DISTRIBUTIONS, STREAMS_PER_CALL, Draw, Results
 from .importer.table import signature
 from .random_ops import SEED, UNRANDOM
@@ -60,6 +61,7 @@ def partition(
     """
     if counter:
         replace_draws(joint, replay=_has_backward(joint))
+    recompute_attention(joint)
     mark_cheap_results(joint)
     # The partitioner keeps the generator's state around what is tagged as random and computed again.
     for node in joint.graph.nodes:

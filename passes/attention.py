@@ -13,7 +13,9 @@ from tilewright.ir import tw
 from tilewright.ir.text import file_lines
 
 from .attention_forms import Attention, NotAttention
+from .attention_gradient import Gradient, find_gradient
 from .attention_masks import visible_keys
+from .attention_places import put_in_place
 from .attention_search import TooFar, candidates, find_attention
 from .base import Pass, PassContext, Remark, register
 from .fusion_graph import erase_dead
@@ -53,11 +55,13 @@ class AttentionPass(Pass):
         for function in module.body.block.ops:
             if isinstance(function, FuncOp):
                 block = function.body.block
-                for op in list(block.ops):
-                    if isinstance(op, tw.MatmulOp) and op.parent_block() is block:
-                        found += self.group(op, block, context)
-                if found:
-                    erase_dead(block)
+                # Gradients first: what makes their scores again may itself be attention, of a checkpoint.
+                for group in (self.group_gradient, self.group):
+                    products = [op for op in block.ops if isinstance(op, tw.MatmulOp)]
+                    grouped = sum(group(op, block, context) for op in products if op.parent_block() is block)
+                    if grouped:
+                        erase_dead(block)
+                    found += grouped
         context.statistics[self.name] = {"found": found}
 
     def group(self, values: tw.MatmulOp, block: Block, context: PassContext) -> bool:
@@ -72,23 +76,44 @@ class AttentionPass(Pass):
                 except NotAttention as error:
                     reason = reason or error
                     continue
-                region = make_region(found, block)
+                region = make_region("attention", found, block)
+                try:
+                    replace(found, region, block)
+                except NotAttention as error:
+                    reason = reason or error
+                    continue
                 self.report(context, "applied", summary(found), file_lines(region.location))
-                replace(found, region, block)
                 return True
         if reason is not None:
             at = reason.op if reason.op is not None else values
             self.report(context, "rejected", str(reason), file_lines(region_location([at, values])))
         return False
 
+    def group_gradient(self, scores: tw.MatmulOp, block: Block, context: PassContext) -> bool:
+        """Make a region of the gradients of the attention that begins with `scores`, if they are that."""
+        region: tw.FusedOp | None = None
+        try:
+            found = find_gradient(scores)
+            if found is None:
+                return False
+            region = make_region("attention_gradient", found, block)
+            replace(found, region, block)
+        except NotAttention as error:
+            at = error.op if error.op is not None else scores
+            self.report(context, "rejected", str(error), file_lines(region_location([at, scores])))
+            return False
+        self.report(context, "applied", f"gradients: {summary(found)}", file_lines(region.location))
+        return True
+
     def report(self, context: PassContext, kind: str, message: str, lines: list[str]) -> None:
         context.remark(lambda: Remark(self.name, kind, message, tuple(lines)))
 
 
-def summary(found: Attention) -> str:
+def summary(found: Attention | Gradient) -> str:
     """What the report says of it: sizes, the mask that was derived, and what of the scores is skipped."""
     text = f"{found.queries} queries, {found.keys} keys in blocks of {QUERY_BLOCK} and {KEY_BLOCK}"
-    bounds = visible_keys(found, Walk(found.region(), found.domain))
+    walk = Walk(found.region(), found.domain)
+    bounds = visible_keys(found, walk) if isinstance(found, Attention) else found.visible(walk)[0]
     if not bounds.lower and not bounds.upper:
         return text
     text += f"; a query sees {bounds}, other blocks are skipped"
@@ -98,25 +123,23 @@ def summary(found: Attention) -> str:
     return text
 
 
-def make_region(found: Attention, block: Block) -> tw.FusedOp:
+def make_region(kind: str, found: Attention | Gradient, block: Block) -> tw.FusedOp:
     """The region of what was found, not yet in the program."""
     ops = found.region()
-    assert found.result is not None
-    result = found.result[0]
+    results = [value for value, _ in found.results]
     values = {operand: operand for op in ops for operand in op.operands}
     body = Block()
     for op in ops:
         body.add_op(clone(op, values))
-    body.add_op(tw.YieldOp.create(operands=[values[result]]))
-    region = tw.FusedOp.make("attention", "reassociates", body, [result.type])
+    body.add_op(tw.YieldOp.create(operands=[values[result] for result in results]))
+    region = tw.FusedOp.make(kind, "reassociates", body, [result.type for result in results])
     region.location = region_location(ops)
-    region.outputs[0].name_hint = result.name_hint
+    for output, result in zip(region.outputs, results):
+        output.name_hint = result.name_hint
     return region
 
 
-def replace(found: Attention, region: tw.FusedOp, block: Block) -> None:
-    """Put the region in the place of the last of its ops."""
-    assert found.result is not None
-    result = found.result[0]
-    block.insert_op_before(region, result.owner)  # type: ignore[arg-type]
-    result.replace_all_uses_with(region.outputs[0])
+def replace(found: Attention | Gradient, region: tw.FusedOp, block: Block) -> None:
+    """Put the region in the place of what it computes. Raises NotAttention where that cannot be."""
+    results = {value: output for (value, _), output in zip(found.results, region.outputs)}
+    put_in_place(region, results, set(found.ops), block)

@@ -67,7 +67,8 @@ class Attention:
     `domain` has the batch axes as rows. `queries` and `keys` are how many there are of each, `width` the length of a
     row of values, `inner` the length that scores are added up over. `query`, `key`, `value` say where an operand's
     elements lie, at `QUERY`, `KEY`, `COLUMN` and `INNER`; `result` is the last view of the product, at those as well,
-    and `after` says by what rows it is multiplied or divided before.
+    and `after` says by what rows it is multiplied or divided before. `kept` are the statistics that others read too, as
+    the backward pass does.
     """
 
     values: tw.MatmulOp
@@ -87,8 +88,15 @@ class Attention:
     after: list[tuple[str, Place]] = field(default_factory=list)
     forms: dict[Place, Form] = field(default_factory=dict)
     statistics: dict[Operation, Statistic] = field(default_factory=dict)
+    kept: list[Place] = field(default_factory=list)
     extended: dict[Operation, tuple[int, IntExpr]] = field(default_factory=dict)
     ops: dict[Operation, None] = field(default_factory=dict)
+
+    @property
+    def results(self) -> list[Place]:
+        """What the kernel writes."""
+        assert self.result is not None
+        return [self.result, *self.kept]
 
     def region(self) -> list[Operation]:
         """The ops of the kernel, in the order of the program."""

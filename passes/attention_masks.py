@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from xdsl.ir import Operation, SSAValue
 
@@ -16,7 +17,7 @@ from tilewright.ir import tw
 from tilewright.ir.expr import IntExpr, free_symbols, maximum, minimum, substitute
 from tilewright.ir.patterns import splat
 
-from .attention_forms import KEY, QUERY, VIEWS, Attention
+from .attention_forms import KEY, QUERY, VIEWS, Attention, Place
 from .lowering.indexing import Index, broadcast_index
 from .lowering.loops import coefficient
 from .lowering.walk import Walk, view_index
@@ -46,6 +47,24 @@ class KeyRange:
         for bound in self.upper:
             rising = _slope(bound) >= 0
             result = minimum(result, substitute(bound, {QUERY: last if rising else first}) + 1)
+        return result
+
+    def first_query(self, first: IntExpr, last: IntExpr) -> IntExpr:
+        """The first query that may see a key between `first` and `last`."""
+        result: IntExpr = 0
+        for bounds, key, sign in ((self.upper, first, 1), (self.lower, last, -1)):
+            for bound in bounds:
+                if _slope(bound) == sign:
+                    result = maximum(result, (key - substitute(bound, {QUERY: 0})) * sign)
+        return result
+
+    def last_query(self, first: IntExpr, last: IntExpr, queries: IntExpr) -> IntExpr:
+        """One past the last query that may see a key between `first` and `last`."""
+        result = queries
+        for bounds, key, sign in ((self.upper, first, -1), (self.lower, last, 1)):
+            for bound in bounds:
+                if _slope(bound) == sign:
+                    result = minimum(result, (key - substitute(bound, {QUERY: 0})) * sign + 1)
         return result
 
     def __str__(self) -> str:
@@ -81,11 +100,26 @@ def _sees_one(bounds: KeyRange, found: Attention, walk: Walk) -> bool:
     return all(walk.ranges.is_nonnegative(u - b) for u in upper for b in lower)
 
 
+def where_nonzero(found: Masked, walk: Walk, value: SSAValue, index: Index) -> tuple[KeyRange, list[Place]]:
+    """The bounds outside of which a value of `found` is zero, and rows that must be finite for that: exponentials are
+    taken of a score less such a row, or divided by it."""
+    return _Masks(found, walk).nonzero(value, index)
+
+
+class Masked(Protocol):
+    """What masks are looked for in: `ops` are those of a kernel, `scores` the product that they are put on, `extended`
+    has the ops that put something beside the keys."""
+
+    ops: dict[Operation, None]
+    scores: tw.MatmulOp
+    extended: dict[Operation, tuple[int, IntExpr]]
+
+
 class _Masks:
     """Reads what is done to the scores. `large` are the bounds of masks that are large numbers, `complete` says whether
     these masks are nothing but their bounds."""
 
-    def __init__(self, found: Attention, walk: Walk):
+    def __init__(self, found: Masked, walk: Walk):
         self.found, self.walk = found, walk
         self.large = KeyRange()
         self.complete = True
@@ -111,6 +145,46 @@ class _Masks:
         if op.fn.data == "where":
             return self.where(op, places)
         return KeyRange()
+
+    def nonzero(self, value: SSAValue, index: Index) -> tuple[KeyRange, list[Place]]:
+        """See `where_nonzero`."""
+        op, nothing = value.owner, (KeyRange(), list[Place]())
+        if not isinstance(op, Operation) or op not in self.found.ops:
+            return nothing
+        if isinstance(op, VIEWS):
+            return self.nonzero(op.source, view_index(op, index, self.walk.ranges))
+        if not isinstance(op, tw.MapOp):
+            return nothing
+        places = [(a, broadcast_index(index, tw.tensor_type(a).shape)) for a in op.args]
+        fn = op.fn.data
+        if fn == "exp":
+            return self.exponential(*places[0])
+        if fn in ("cast", "neg"):
+            return self.nonzero(*places[0])
+        if fn == "div":
+            bounds, rows = self.nonzero(*places[0])
+            return (bounds, [*rows, places[1]]) if KEY not in _names(places[1]) else nothing
+        if fn == "mul":
+            # The nearest to the exponential decides; zero by a condition needs no row to be finite.
+            return min(map(self.nonzero, *zip(*places)), key=lambda found: (found[0] == KeyRange(), len(found[1])))
+        if fn == "where":
+            for zero, other in ((1, 2), (2, 1)):
+                if splat(op.args[zero]) == 0:
+                    bounds, _ = self.condition(*places[0], wanted=zero == 2)
+                    return (bounds, []) if bounds != KeyRange() else self.nonzero(*places[other])
+        return nothing
+
+    def exponential(self, value: SSAValue, index: Index) -> tuple[KeyRange, list[Place]]:
+        """The same for the exponential of a value: a score, perhaps less rows."""
+        op, rows = value.owner, list[Place]()
+        while isinstance(op, tw.MapOp) and op in self.found.ops and op.fn.data == "sub":
+            first, row = [(a, broadcast_index(index, tw.tensor_type(a).shape)) for a in op.args]
+            if KEY in _names(row):
+                return KeyRange(), []
+            rows.append(row)
+            value, index = first
+            op = value.owner
+        return self.logit(value, index), rows
 
     def where(self, op: tw.MapOp, places: Sequence[tuple[SSAValue, Index]]) -> KeyRange:
         """The bounds that a choice between a mask's number and something else gives."""
@@ -168,6 +242,10 @@ class _Masks:
         if not isinstance(op, Operation) or op not in self.found.ops:
             return True
         return any(self.reads_data(a) for a in op.operands)
+
+
+def _names(place: Place) -> frozenset[str]:
+    return frozenset[str]().union(*map(free_symbols, place[1]))
 
 
 _LOW, _LOW_HALF = -1e30, -6e4

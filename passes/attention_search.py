@@ -29,8 +29,8 @@ from .attention_forms import (
     Statistic,
     describe,
 )
+from .attention_operands import Absorber, is_linear
 from .lowering.indexing import Index, broadcast_index, reshape_index
-from .lowering.loops import coefficient
 from .lowering.walk import Axis, Domain, view_index
 
 LIBRARY = (tw.ConvOp, tw.AttentionOp, tw.FusedOp)
@@ -74,11 +74,10 @@ def find_attention(values: tw.MatmulOp, scores: tw.MatmulOp, side: int) -> Atten
     return _Finder(values, scores, side).find()
 
 
-class _Finder:
+class _Finder(Absorber):
     """Walks from the weights to the scores."""
 
     def __init__(self, values: tw.MatmulOp, scores: tw.MatmulOp, side: int):
-        self.block = values.parent_block()
         self.dependent = _dependents(scores, values)
         if values.bias is not None:
             raise NotAttention("something is added to the product with the values", values)
@@ -100,7 +99,6 @@ class _Finder:
         query: IntExpr = 0 if queries == 1 else symbol(QUERY)
         extents = (*axes, Axis(QUERY, queries), Axis(KEY, keys), Axis(COLUMN, width), Axis(INNER, inner))
         domain = Domain((*shape[:-2], queries, keys), (len(shape) - 1,), extents, (), (*batch, query, symbol(KEY)))
-        self.ranges = domain.ranges
         pair = (query, symbol(KEY))
         weight = (weights, (*batch, *(pair if side == 0 else pair[::-1])))
         columns = (symbol(KEY), 0 if width == 1 else symbol(COLUMN))
@@ -110,13 +108,15 @@ class _Finder:
         self.found = Attention(
             values, scores, domain, queries, keys, width, inner, weight, (), value, value, value, result=result
         )
-        self.batch_axes = axes
+        super().__init__(values.parent_block(), domain.ranges, self.found.ops)
 
     def find(self) -> Attention:
         found = self.found
         form = self.form(*found.weight)
         if form.kind != "weight" or found.logit is None or not found.score_index:
             raise NotAttention("the weights are no exponentials of scores", found.values)
+        if not found.statistics:
+            raise NotAttention("nothing is added up over the keys", found.values)
         self.check_types()
         found.query, found.key = self.factors_of_scores()
         for name, place in (("query", found.query), ("key", found.key), ("value", found.value)):
@@ -309,36 +309,6 @@ class _Finder:
     def view(self, op: tw.ViewOp, index: Index) -> Form:
         return self.form(op.source, view_index(op, index, self.ranges))
 
-    # -- what else the kernel computes
-
-    def absorb(self, value: SSAValue, index: Index) -> None:
-        """Take in what does not depend on the scores, where it would be as large as they are, or costs nothing.
-
-        What varies with the key or the query alone is small, and computed once, before.
-        """
-        op = value.owner
-        if not isinstance(op, Operation) or op.parent_block() is not self.block or op in self.found.ops:
-            return
-        if isinstance(op, (tw.ConstantOp, tw.IotaOp, tw.SizeOp)):
-            self.found.ops[op] = None
-        elif isinstance(op, VIEWS):
-            source = view_index(op, index, self.ranges)
-            if _is_linear(source, (QUERY, KEY)):
-                self.found.ops[op] = None
-                self.absorb(op.source, source)
-        elif isinstance(op, tw.MapOp):
-            whole = {QUERY, KEY} <= frozenset[str]().union(*map(free_symbols, index))
-            if whole or self.made_of_positions(op):
-                self.found.ops[op] = None
-                for a in op.args:
-                    self.absorb(a, broadcast_index(index, tw.tensor_type(a).shape))
-
-    def made_of_positions(self, op: Operation) -> bool:
-        if isinstance(op, (tw.ConstantOp, tw.IotaOp, tw.SizeOp)):
-            return True
-        inside = isinstance(op, (tw.MapOp, *VIEWS)) and op.parent_block() is self.block
-        return inside and all(isinstance(a.owner, Operation) and self.made_of_positions(a.owner) for a in op.operands)
-
     # -- the products' operands and the result
 
     def factors_of_scores(self) -> tuple[Place, Place]:
@@ -348,17 +318,6 @@ class _Finder:
         rows = (scores.args[0], (*index[:-1], inner))
         columns = (scores.args[1], (*index[:-2], inner, index[-1]))
         return (rows, columns) if index[-1] == symbol(KEY) else (columns, rows)
-
-    def behind_views(self, value: SSAValue, index: Index) -> Place:
-        """The tensor behind views, as far as its elements lie at steps of constant length."""
-        names = (QUERY, KEY, COLUMN, INNER)
-        while isinstance(value.owner, VIEWS) and value.owner.parent_block() is self.block:
-            source = view_index(value.owner, index, self.ranges)
-            if not _is_linear(source, names):
-                break
-            self.found.ops[value.owner] = None
-            value, index = value.owner.source, source
-        return value, index
 
     def behind_result(self, value: SSAValue, index: Index) -> Place:
         """The last of the views that alone read the result, and what rows it is multiplied with or divided by on the
@@ -370,7 +329,7 @@ class _Finder:
                 index = tuple(index[d] for d in op.dims.ints())
             elif isinstance(op, tw.ReshapeOp):
                 following = reshape_index(index, op.in_type.shape, op.out_type.shape, self.ranges)
-                if not _is_linear(following, (QUERY, COLUMN)):
+                if not is_linear(following, (QUERY, COLUMN)):
                     break
                 index = following
             elif not self.scales(op, use.index, index):
@@ -399,11 +358,16 @@ class _Finder:
         """Nothing else may need what is not going to exist in memory."""
         inside = {*self.found.ops, self.found.values}
         assert self.found.result is not None
+        read: set[SSAValue] = set()
         for op in self.dependent & {self.found.scores, *self.found.ops}:
             if op is not self.found.result[0].owner:
                 for use in op.results[0].uses:
-                    if use.operation not in inside:
+                    if use.operation not in inside and op not in self.found.statistics:
                         raise NotAttention(f"{describe(op)} is also read by {describe(use.operation)}", op)
+                    if use.operation not in inside:
+                        read.add(op.results[0])
+        places = {value: (value, index) for value, index in self.found.forms if value in read}
+        self.found.kept = [places[op.results[0]] for op in self.found.region() if op.results[0] in places]
 
     def check_types(self) -> None:
         assert self.found.logit is not None
@@ -430,9 +394,3 @@ def _dependents(scores: tw.MatmulOp, values: tw.MatmulOp) -> set[Operation]:
                 found.add(use.operation)
                 stack.append(use.operation)
     return found
-
-
-def _is_linear(index: Index, names: tuple[str, ...]) -> bool:
-    """Whether a position grows by constant steps along each of the names."""
-    steps = [coefficient(i, name) for i in index for name in names]
-    return all(step is not None and not free_symbols(step) & set(names) for step in steps)

@@ -201,11 +201,11 @@ void dot(
   const T* rows;
   if constexpr (SameType<A, T>::value) rows = a;
   if (!SameType<A, T>::value || a_k != 1) {
-    T* packed = scratch<T, dot_slot>(m * k);
-    for (int64_t i = 0; i < m; ++i)
-      for (int64_t p = 0; p < k; ++p) packed[i * k + p] = dot_value(a[i * a_m + p * a_k]);
+    const int64_t step = (k + lanes - 1) / lanes * lanes;
+    T* packed = scratch<T, dot_slot>(m * step);
+    dot_pack(packed, a, a_m, a_k, k, m, step);
     rows = packed;
-    a_m = k;
+    a_m = step;
   }
   if constexpr (SameType<B, T>::value) {
     if (m < dot_rows && b_k == 1 && b_n != 1) {

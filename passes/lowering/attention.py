@@ -24,32 +24,27 @@ keys.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from xdsl.ir import Block, Operation, SSAValue
 
 from tilewright.ir import tile, tw
 from tilewright.ir.dtypes import compute_dtype
-from tilewright.ir.expr import IntExpr, floordiv, free_symbols, minimum, substitute, symbol
-from tilewright.ir.target import Target
-from tilewright.ir.types import DimsAttr, RefType, TensorType
+from tilewright.ir.expr import floordiv, free_symbols, minimum, symbol
 
-from ..attention_forms import COLUMN, INNER, KEY, QUERY, Attention, Form, Place, Statistic, element_step
+from ..attention_forms import COLUMN, INNER, KEY, QUERY, Attention, Form, Place, Statistic
 from ..attention_masks import KeyRange, visible_keys
 from ..attention_search import candidates, find_attention
-from .indexing import Index, broadcast_index, dot
-from .loops import Loop, Nest
-from .region import Emitted, RegionEmitter, finish_kernel, label_arguments
-from .walk import Axis, Mask, Walk, view_index
+from .attention_blocks import BlockwiseEmitter, Strides, kernel_body, whole_vectors
+from .indexing import Index, broadcast_index
+from .loops import Loop
+from .region import Emitted
+from .walk import Mask, Walk, view_index
 
 LOGIT = Form("logit")
 QUERY_BLOCK, KEY_BLOCK = 64, 256
 """Queries and keys at once: the scores of a block, its keys and its values fill a second-level cache by a tenth, and
 packing the keys costs a tenth of multiplying them."""
-LANES = 16
-"""Rows of scratch that `tile.dot` writes have room for whole vectors."""
-
-Strides = tuple[IntExpr, ...]
 
 
 def computed_scores(bounds: KeyRange, queries: int, keys: int) -> int:
@@ -71,21 +66,18 @@ def attention_of(ops: Sequence[Operation]) -> Attention:
     return find_attention(values, scores, side)
 
 
-class AttentionEmitter(RegionEmitter):
+class AttentionEmitter(BlockwiseEmitter):
     """Emits the tile program of one attention region."""
 
     def __init__(
         self, found: Attention, ops: Sequence[Operation], refs: Mapping[SSAValue, SSAValue],
-        strides: Mapping[SSAValue, Strides], output: SSAValue, output_strides: Strides, body: Block,
+        strides: Mapping[SSAValue, Strides], output_refs: Sequence[SSAValue], output_strides: Sequence[Strides],
+        body: Block,
     ):
-        outputs, output_refs = [found.values.result], [output]
-        super().__init__(
-            ops, outputs, Nest(found.domain, (), ()), refs, strides, output_refs, [output_strides], body, 0
-        )
+        super().__init__(found.domain, ops, found.results, refs, strides, output_refs, output_strides, body)
         # What has no handler is loaded: the scores from scratch, statistics from what is known of the row.
         self.ops = {op for op in ops if op is not found.scores and op not in found.statistics}
-        self.found, self.output, self.result_strides = found, output, output_strides
-        self.ranges = found.domain.ranges
+        self.found = found
         self.dtype = compute_dtype(tw.tensor_type(found.values.result).dtype)
         self.bounds = visible_keys(found, Walk(ops, found.domain))
         self.bounds_of_rows()
@@ -112,24 +104,7 @@ class AttentionEmitter(RegionEmitter):
             QUERY: first + symbol("m1"), KEY: self.start + symbol("n0") * self.width + symbol("n1"),
             COLUMN: symbol("d0"),
         }
-        self.step = -(-self.width // LANES) * LANES
-        self.value_step = -(-self.found.width // LANES) * LANES
-
-    # -- loops
-
-    _NAMED: ClassVar[dict[str, str]] = {"m1": QUERY, "n1": KEY, "d0": COLUMN}
-
-    def loop(self, name: str, extent: IntExpr, kind: str) -> None:
-        self.open(Loop(Axis(name, extent), kind))
-        if name in self._NAMED:
-            self.depth_of_name[self._NAMED[name]] = len(self.frames) - 1
-
-    def end(self, reduce: Sequence[str] = (), values: Sequence[Emitted] = ()) -> list[Emitted]:
-        name = self.frames[-1].loop.axis.name  # type: ignore[union-attr]
-        loop = self.close(reduce, [self.dtype] * len(values), [v.value for v in values])
-        loop.properties.pop("block", None)  # a block of keys is one already
-        self.depth_of_name.pop(self._NAMED.get(name, ""), None)
-        return [Emitted(output, len(self.frames) - 1) for output in loop.outputs]
+        self.step, self.value_step = whole_vectors(self.width), whole_vectors(self.found.width)
 
     # -- values
 
@@ -147,23 +122,6 @@ class AttentionEmitter(RegionEmitter):
             return value
         added = self.visit(bias, broadcast_index(index, tw.tensor_type(bias).shape), mask)
         return self.apply("add", value, added)
-
-    def read(self, ref: SSAValue, offset: IntExpr, hint: str) -> Emitted:
-        """Not memoised: what is in scratch changes."""
-        made = self.emit(tile.LoadOp.make(ref, offset, self.dtype), len(self.frames) - 1, hint)
-        assert made is not None
-        return made
-
-    def write(self, ref: SSAValue, offset: IntExpr, value: Emitted) -> None:
-        self.emit(tile.StoreOp.make(ref, offset, value.value), len(self.frames) - 1)
-
-    def apply(self, fn: str, *args: Emitted, hint: str | None = None) -> Emitted:
-        made = self.emit(tile.MapOp.make(fn, [a.value for a in args]), len(self.frames) - 1, hint or fn)
-        assert made is not None
-        return made
-
-    def number(self, value: float) -> Emitted:
-        return self.constant(value, TensorType.get((), self.dtype))
 
     def visit(self, value: SSAValue, index: Index, mask: Mask = ()) -> Any:
         op = value.owner
@@ -218,14 +176,28 @@ class AttentionEmitter(RegionEmitter):
             self.known[op] = result
         return self.known[op]
 
+    def statistic_for_others(self, op: Operation) -> Emitted:
+        """The same as the model has it: the sum of a row without any score is NaN, because minus infinity less itself
+        is."""
+        result, statistic = self.statistic(op), self.found.statistics[op]
+        if statistic.fn == "sum" and self.less_the_largest(statistic.form.shifts):
+            top = self.visit(*statistic.form.shifts[0][1])
+            result = self.apply("add", result, self.apply("sub", top, top))
+        return result
+
+    def less_the_largest(self, shifts: Sequence[tuple[str, Place]]) -> bool:
+        """Whether the exponentials are of scores less the largest one."""
+        if len(shifts) != 1:
+            return False
+        ((fn, (row, _)),) = shifts
+        statistic = self.found.statistics.get(row.owner) if isinstance(row.owner, Operation) else None
+        return fn == "sub" and statistic == Statistic("max", self.found.logit, LOGIT, ())  # type: ignore[arg-type]
+
     def rescaled(self, value: Emitted, shifts: Sequence[tuple[str, Place]]) -> Emitted:
         """A sum of exponentials less the largest score, as one of exponentials shifted as in the model."""
         assert self.found.logit is not None
-        if len(shifts) == 1:
-            ((fn, (row, _)),) = shifts
-            statistic = self.found.statistics.get(row.owner) if isinstance(row.owner, Operation) else None
-            if statistic is not None and fn == "sub" and statistic == Statistic("max", self.found.logit, LOGIT, ()):
-                return value
+        if self.less_the_largest(shifts):
+            return value
         key = tuple(shifts)
         if key not in self.memo_of_shifts:
             result = self.read(self.tops[self.found.logit], symbol("m1"), "top")
@@ -254,20 +226,15 @@ class AttentionEmitter(RegionEmitter):
             self.end()
 
     def allocate(self) -> None:
-        def scratch(extent: IntExpr, hint: str) -> SSAValue:
-            made = self.emit(tile.AllocOp.make(extent, self.dtype), len(self.frames) - 1, hint)
-            assert made is not None
-            return made.value
-
         found = self.found
-        self.scores = scratch(self.block * self.step, "scores")
-        self.sums = scratch(self.block * self.value_step, "sums")
+        self.scores = self.scratch(self.block * self.step, "scores")
+        self.sums = self.scratch(self.block * self.value_step, "sums")
         places = [s.source for s in found.statistics.values() if s.fn == "max"]
         for place in dict.fromkeys([found.logit, *places]):
-            self.tops[place] = scratch(self.block, "top")  # type: ignore[index]
+            self.tops[place] = self.scratch(self.block, "top")  # type: ignore[index]
         for op, statistic in found.statistics.items():
             if statistic.fn == "sum":
-                self.totals[op] = scratch(self.block, "total")
+                self.totals[op] = self.scratch(self.block, "total")
         self.loop("m1", self.rows, "serial")
         low, zero = self.number(float("-inf")), self.number(0.0)
         for ref in self.tops.values():
@@ -278,19 +245,6 @@ class AttentionEmitter(RegionEmitter):
         self.write(self.sums, symbol("m1") * self.value_step + symbol("d0"), zero)
         self.end()
         self.end()
-
-    def operand(self, place: Place, rows: str, columns: str) -> tuple[SSAValue, IntExpr, IntExpr, IntExpr]:
-        """Pointer, offset, and the steps along two names, of a tensor that a product reads."""
-        strides = self.strides[place[0]]
-        steps = element_step(place, strides, rows), element_step(place, strides, columns)
-        corner = substitute(dot(place[1], strides), {INNER: 0, COLUMN: 0})
-        at_block = {name: self.at_block(name) for name in (QUERY, KEY)}
-        offset = self.ranges.simplify(substitute(corner, at_block))
-        return (self.refs[place[0]], offset, *steps)
-
-    def at_block(self, name: str) -> IntExpr:
-        """The position of the first query or key of the current block."""
-        return substitute(self.names[name], {"m1": 0, "n1": 0})
 
     def multiply_keys(self) -> None:
         query, query_offset, *query_steps = self.operand(self.found.query, QUERY, INNER)
@@ -344,12 +298,14 @@ class AttentionEmitter(RegionEmitter):
 
     def write_result(self) -> None:
         found = self.found
-        assert found.result is not None
+        output, *kept = self.output_refs
         self.known, self.memo_of_shifts = {}, {}
         self.loop("m1", self.rows, "serial")
         form = found.forms[found.weight]
         one = self.rescaled(self.number(1.0), form.shifts)
         rows = [(fn, self.visit(*place)) for fn, place in (*form.factors, *found.after)]
+        for ref, (statistic, _) in zip(kept, found.kept):
+            self.write_output(ref, self.statistic_for_others(statistic.owner))  # type: ignore[arg-type]
         self.loop("d0", found.width, "vector")
         at = symbol("m1") * self.value_step + symbol("d0")
         value = self.read(self.sums, at, "sum")
@@ -362,8 +318,7 @@ class AttentionEmitter(RegionEmitter):
             some = self.emit(tile.CondOp.make([found.keys - 1]), len(self.frames) - 1)
             assert some is not None
             value = self.apply("where", some, value, self.number(0.0))
-        offset = self.ranges.simplify(dot(found.result[1], self.result_strides))
-        self.write(self.output, offset, value)
+        self.write_output(output, value)
         self.end()
         self.end()
 
@@ -371,19 +326,14 @@ class AttentionEmitter(RegionEmitter):
 
 
 def lower_attention(
-    ops: Sequence[Operation], inputs: Mapping[SSAValue, Strides], output_strides: Strides, name: str, target: Target
+    ops: Sequence[Operation], outputs: Sequence[SSAValue], inputs: Mapping[SSAValue, Strides],
+    output_strides: Sequence[Strides], name: str,
 ) -> tile.KernelOp:
-    """The kernel of an attention region: its pointers are the inputs in order, then the result."""
+    """The kernel of an attention region: its pointers are the inputs in order, then the result, and the statistics of
+    rows that others read."""
     found = attention_of(ops)
-    assert found.result is not None
-    values = [*inputs, found.result[0]]
-    body = Block(arg_types=[RefType.get(tw.tensor_type(v).dtype) for v in values])
-    label_arguments(body, values)
-    refs = dict(zip(inputs, body.args))
-    emitter = AttentionEmitter(found, ops, refs, inputs, body.args[-1], output_strides, body)
+    assert [value for value, _ in found.results] == list(outputs)
+    body, refs, output_refs = kernel_body(inputs, found.results)
+    emitter = AttentionEmitter(found, ops, refs, inputs, output_refs, output_strides, body)
     emitter.run()
-    for op in body.walk():
-        for key, attribute in op.properties.items():
-            if isinstance(attribute, DimsAttr):
-                op.properties[key] = DimsAttr([substitute(expr, emitter.names) for expr in attribute.data])
-    return finish_kernel(name, body, [len(inputs)], ops, kind="attention")
+    return emitter.finish(name)

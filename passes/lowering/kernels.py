@@ -16,6 +16,7 @@ from tilewright.ir.target import Target
 from ..fusion_graph import Strides
 from ..structure import Structure
 from .attention import lower_attention
+from .attention_gradient import lower_attention_gradient
 from .in_place import overwrites_what_it_reads
 from .names import kernel_name
 from .region import lower_region
@@ -76,7 +77,9 @@ class Kernels:
     def lower(self, call: CallOfRegion) -> list[tuple[tile.KernelOp, list[SSAValue]]]:
         outputs, wanted = list(call.op.terminator.args), list(call.wanted)
         if call.op.kind.data == "attention":
-            return [(lower_attention(call.body, call.layouts, wanted[0], "kernel", self.target), list(call.layouts))]
+            return [(lower_attention(call.body, outputs, call.layouts, wanted, "kernel"), list(call.layouts))]
+        if call.op.kind.data == "attention_gradient":
+            return [(lower_attention_gradient(call.body, outputs, call.layouts, wanted, "kernel"), list(call.layouts))]
         scatter = scatter_region(call.body, outputs, wanted[0])
         if scatter is not None:
             return lower_scatter(scatter, call.layouts, wanted[0], "kernel", self.target, in_place=bool(call.shared))

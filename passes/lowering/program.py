@@ -195,7 +195,7 @@ class ProgramLowering:
     def places_in_arguments(self, op: tw.FusedOp, wanted: Sequence[Strides]) -> dict[int, SSAValue]:
         """The outputs, by position, that are written into the arguments that they are the new values of."""
         found: dict[int, SSAValue] = {}
-        if op.kind.data == "attention":
+        if op.kind.data.startswith("attention"):
             return found  # written block by block, while others are still to be read
         inputs = op.inputs()
         body = [o for o in op.body.block.ops if o is not op.terminator]
