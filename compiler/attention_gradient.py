@@ -22,6 +22,7 @@ from typing import Any, cast
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils.checkpoint import CheckpointPolicy
 
@@ -70,7 +71,7 @@ def _find(backward: Node) -> _Attention | None:
     value = softmax.meta["val"]
     if softmax.target is not aten._softmax.default or value.device.type != "cpu" or dim not in (-1, value.dim() - 1):
         return None
-    if value.dim() < 2 or any(size in (0, 1) for size in value.shape[-2:]):
+    if value.dim() < 2 or free_unbacked_symbols(value) or any(size in (0, 1) for size in value.shape[-2:]):
         return None  # with one key the gradient is zero, and better so to the last bit
     scores = cast(Node, softmax.args[0])
     products: set[Node] = set()

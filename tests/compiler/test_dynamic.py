@@ -70,13 +70,14 @@ GRAPHS = {"halves": 4, "cat": 2}
 def test_rows_are_dynamic(name):
     function = FUNCTIONS[name]
     call = torch.compile(function, backend="tilewright")
+    tolerance = {"rtol": 2e-2, "atol": 2e-2} if name == "half" else {}
     for size in SIZES:
         x = torch.randn(size, 12)
         torch._dynamo.maybe_mark_dynamic(x, 0)
-        same(call(x), function(x), **({"rtol": 2e-2, "atol": 2e-2} if name == "half" else {}))
+        same(call(x), function(x), **tolerance)
     assert graphs() <= GRAPHS.get(name, 1)
     assert tilewright.last_compilation().parts == {}  # one program
-    same(call(torch.ones(1, 12)), function(torch.ones(1, 12)))
+    same(call(torch.ones(1, 12)), function(torch.ones(1, 12)), **tolerance)
 
 
 class Block(torch.nn.Module):
