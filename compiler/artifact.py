@@ -24,6 +24,7 @@ import tempfile
 import weakref
 import zipfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -302,18 +303,27 @@ def _expected_digest(info: zipfile.ZipInfo, row: Any, path: Path) -> Any:
     return expected
 
 
+_READ = 1 << 24
+"""Bytes of weights that are read at a time."""
+
+
 def _read_weights(file: IO[bytes], info: zipfile.ZipInfo, row: Any, path: Path) -> torch.Tensor:
-    """The bytes of the weights' member, read once and then checked."""
+    """The bytes of the weights' member, read once; what is read is hashed beside the reading of the next block."""
     expected = _expected_digest(info, row, path)
     start = _data_start(file, info)
     if start + info.file_size > file.seek(0, 2):  # before memory is taken for it
         raise zipfile.BadZipFile("its weights are cut off")
     data = torch.empty(info.file_size, dtype=torch.uint8)
     file.seek(start)
-    buffer: Any = data.numpy()
-    if file.readinto(buffer) != info.file_size:  # type: ignore[attr-defined]
-        raise zipfile.BadZipFile("its weights are cut off")
-    if hashlib.sha256(buffer).hexdigest() != expected:
+    buffer: Any = memoryview(data.numpy())
+    digest = hashlib.sha256()
+    with ThreadPoolExecutor(1) as hashing:
+        for position in range(0, info.file_size, _READ):
+            block = buffer[position : position + _READ]
+            if file.readinto(block) != len(block):  # type: ignore[attr-defined]
+                raise zipfile.BadZipFile("its weights are cut off")
+            hashing.submit(digest.update, block)
+    if digest.hexdigest() != expected:
         raise ArtifactError(f"{path}: {info.filename} is damaged: its sha256 is not the manifest's")
     return data
 
