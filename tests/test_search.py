@@ -73,6 +73,10 @@ FOUND: dict[str, Case] = {
         [Input((17, 100), (100, 1), torch.bfloat16), Input((17, 100), (200, 2), torch.bfloat16)], [
             Step("amin", (1,), ([0], True)), Step("div", (2, 0)), Step("amax", (3,), ([1], False)),
         ], [4]), "backward", 930963681),
+    "statistics of unrounded halves beside the rounded ones": Case(Program(
+        [Input((4, 5), strides, torch.bfloat16) for strides in ((5, 1), (10, 2), (5, 1))],
+        [Step("select", (1,), (0, 2)), Step("silu", (3,)), Step("norm", (4,), (0,)), Step("minimum", (5, 2))],
+        [6]), "backward", 74902487),
     "of no elements one is divided by zero": Case(Program(
         [Input((3, 0), (1, 1)), Input((0, 3, 0), (1, 1, 1), torch.int64)],
         [Step("cat", (1, 1), (0,)), Step("pick", (0, 2), (1,)), Step("softplus", (3,))], [4]), "backward", 7),

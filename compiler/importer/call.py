@@ -10,10 +10,8 @@ from typing import Any
 
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
-from xdsl.dialects.builtin import UnitAttr
 from xdsl.ir import SSAValue
 
-from tilewright.ir import tw
 from tilewright.ir.builder import Builder
 from tilewright.ir.dtypes import BY_TORCH_NAME, DTYPES, compute_dtype, round_to
 from tilewright.ir.expr import Expr, IntExpr, product
@@ -116,12 +114,8 @@ class Call:
         return self.value(operand, compute_dtype(dtype or self.dtype))
 
     def narrow(self, value: SSAValue, index: int = 0) -> SSAValue:
-        """The value in the dtype of result `index`: the end of arithmetic that happens in another."""
-        made = self.build.cast(value, self.type_of(index).dtype)
-        if made is not value:
-            assert isinstance(made.owner, tw.MapOp)
-            made.owner.attributes[tw.ENDS_ARITHMETIC] = UnitAttr()
-        return made
+        """The value in the dtype of result `index`."""
+        return self.build.cast(value, self.type_of(index).dtype)
 
     def map(self, fn: str, *operands: Operand) -> SSAValue:
         """A scalar function of operands that are promoted to the result's dtype first."""

@@ -20,7 +20,7 @@ from .base import TwOp, ViewOp, tensor_type
 from .indexed import SCATTERS, GatherOp, ScatterOp, indexed_shape
 from .library import AtenOp, AttentionOp, ConvOp, MatmulOp
 from .structure import FusedOp, ReturnOp, YieldOp
-from .values import ENDS_ARITHMETIC, ConstantOp, IotaOp, MapOp, ReduceOp, ScanOp, SeedOp, SizeOp
+from .values import ConstantOp, IotaOp, MapOp, ReduceOp, ScanOp, SeedOp, SizeOp
 from .views import BroadcastOp, ConcatOp, PadOp, PermuteOp, ReshapeOp, SliceOp
 
 VIEW_OPS: tuple[type[Operation], ...] = (ReshapeOp, PermuteOp, SliceOp, BroadcastOp, PadOp)
@@ -35,7 +35,6 @@ Tw = Dialect(
 )
 
 __all__ = [
-    "ENDS_ARITHMETIC",
     "SCATTERS",
     "VIEW_OPS",
     "AtenOp",

@@ -84,11 +84,6 @@ class SeedOp(TwOp):
         require(tensor_type(self.result) == TensorType.get((), "i64"), "a seed is an i64 number of rank 0")
 
 
-ENDS_ARITHMETIC = "ends_arithmetic"
-"""The attribute of a cast to a half that the model has not asked for: arithmetic on halves that happens in f32 ends so.
-As with all that computes halves, a kernel may keep its digits as long as the value stays in a register."""
-
-
 @irdl_op_definition
 class MapOp(TwOp):
     """`tw.map "mul" %a, %b : (A, B) -> T`: a scalar function of `ir/scalars.py`, element by element."""

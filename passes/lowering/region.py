@@ -211,8 +211,6 @@ class RegionEmitter(Walk):
         result = tw.tensor_type(op.result)
         if op.fn.data == "cast":
             # A conversion to a half that the model asks for rounds, also where the value stays in a register.
-            if tw.ENDS_ARITHMETIC in op.attributes and op.result not in self.to_round:
-                return self.cast(args[0], compute_dtype(result.dtype))
             return self.cast(self.cast(args[0], result.dtype), compute_dtype(result.dtype))
         fn = op.fn.data
         dtype = "bool" if SCALARS[fn].result == "bool" else compute_dtype(result.dtype)

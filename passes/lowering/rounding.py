@@ -92,9 +92,7 @@ def _has_more_digits(value: SSAValue) -> bool:
         number = float(op.value.data)
         return number == number and round_to(dtype, number) != number
     assert isinstance(op, Operation)
-    if isinstance(op, tw.MapOp) and op.fn.data == "cast":
-        return tw.ENDS_ARITHMETIC in op.attributes
-    return not _passes_on(op)
+    return not (_passes_on(op) or (isinstance(op, tw.MapOp) and op.fn.data == "cast"))
 
 
 def _is_half(dtype: str) -> bool:
