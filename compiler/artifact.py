@@ -315,7 +315,8 @@ def _read_weights(file: IO[bytes], info: zipfile.ZipInfo, row: Any, path: Path) 
         raise zipfile.BadZipFile("its weights are cut off")
     data = torch.empty(info.file_size, dtype=torch.uint8)
     file.seek(start)
-    buffer: Any = memoryview(data.numpy())
+    array: Any = data.numpy()
+    buffer = memoryview(array)
     digest = hashlib.sha256()
     with ThreadPoolExecutor(1) as hashing:
         for position in range(0, info.file_size, _READ):
