@@ -20,12 +20,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input", metavar="x.safetensors", type=Path,
                         help="tensors by the names of the model's arguments (default: random ones)")
     parser.add_argument("--output", metavar="y.safetensors", type=Path, help="where to write the results")
-    parser.add_argument("--repeat", metavar="N", type=_positive, default=10, help="calls to time (default: 10)")
+    parser.add_argument("--repeat", metavar="N", type=positive, default=10, help="calls to time (default: 10)")
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the random inputs (default: 0)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """The type of an argument that is a count."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError("at least 1")

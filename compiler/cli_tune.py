@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from tilewright.ir.errors import RecordError
 
+from .cli_run import positive
+
 if TYPE_CHECKING:
     from .tuning import Tuned
 
@@ -21,17 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="quick: 8 candidates a kernel; full: 16 (default); exhaustive: all")
     parser.add_argument("--lockfile", metavar="PATH", type=Path, help="write the schedules into this lockfile, too")
     parser.add_argument("--locked", action="store_true", help="measure nothing: fail where the lockfile lacks a kernel")
-    parser.add_argument("--workers", metavar="N", type=_positive, default=1,
+    parser.add_argument("--workers", metavar="N", type=positive, default=1,
                         help="processes that measure side by side (default: 1; more disturb each other's times)")
     parser.add_argument("--again", action="store_true", help="measure also what has a record")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("at least 1")
-    return value
 
 
 def run(args: argparse.Namespace) -> int:

@@ -241,13 +241,6 @@ class _Finder(Absorber):
         _, at = self.without_views((op.args[1], broadcast_index(index, tw.tensor_type(op.args[1]).shape)))
         return not any(KEY in free_symbols(i) for i in at)
 
-    def without_views(self, place: Place) -> Place:
-        value, index = place
-        while isinstance(value.owner, VIEWS) and value.owner.parent_block() is self.block:
-            op = value.owner
-            value, index = op.source, view_index(op, index, self.ranges)
-        return value, index
-
     def product_inside(self, op: tw.MatmulOp, index: Index) -> None:
         """Take in a product with an element for each query and key; others are read from memory."""
         query, key = symbol(QUERY), symbol(KEY)

@@ -54,6 +54,14 @@ class Absorber:
         inside = isinstance(op, (tw.MapOp, *VIEWS)) and op.parent_block() is self.block
         return inside and all(isinstance(a.owner, Operation) and self.made_of_positions(a.owner) for a in op.operands)
 
+    def without_views(self, place: Place) -> Place:
+        """The element behind views, wherever in memory it lies."""
+        value, index = place
+        while isinstance(value.owner, VIEWS) and value.owner.parent_block() is self.block:
+            op = value.owner
+            value, index = op.source, view_index(op, index, self.ranges)
+        return value, index
+
     def behind_views(self, value: SSAValue, index: Index) -> Place:
         """The tensor behind views, as far as its elements lie at steps of constant length."""
         names = (QUERY, KEY, COLUMN, INNER)

@@ -201,13 +201,6 @@ class _Finder(Absorber):
             raise NotAttention(f"{describe(op)} with a statistic of other rows", op)
         return value, index
 
-    def without_views(self, place: Place) -> Place:
-        value, index = place
-        while isinstance(value.owner, VIEWS) and value.owner.parent_block() is self.block:
-            op = value.owner
-            value, index = op.source, view_index(op, index, self.ranges)
-        return value, index
-
     def set_logit(self, place: Place, kind: str, op: Operation) -> None:
         if kind != "logit":
             return
